@@ -1,0 +1,26 @@
+"""Prometheus metrics: one endpoint a process, names with units, shared bucket edges."""
+
+from collections.abc import Callable
+
+import structlog
+from prometheus_client import start_http_server
+
+log = structlog.get_logger(__name__)
+
+LATENCY_BUCKETS_S = (
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.045, 0.06, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30,
+)  # fmt: skip
+"""Finest around the promise: 60 ms at the median, 250 ms at the 99th percentile."""
+
+
+def serve_metrics(port: int, *, host: str = "127.0.0.1") -> Callable[[], None]:
+    """Serve /metrics from a thread; return what stops it. Port 0 takes a free one."""
+    server, thread = start_http_server(port, addr=host)
+    log.info("metrics_ready", address=f"http://{host}:{server.server_port}/metrics")
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=5)
+
+    return stop

@@ -1,0 +1,65 @@
+"""Settings that more than one process reads, and the rule for all of them.
+
+Each service has one frozen pydantic-settings class with the prefix FRESHET_<PACKAGE>_, built once in main().
+pydantic's extra="forbid" does not see a misspelt environment variable; `refuse_unknown_environment` does.
+"""
+
+import difflib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from protos.errors import InvalidInput
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+"""0 lets the system choose."""
+
+
+def settings_config(prefix: str) -> SettingsConfigDict:
+    return SettingsConfigDict(env_prefix=prefix, frozen=True, extra="forbid")
+
+
+class SharedSettings(BaseSettings):
+    """What every process may need."""
+
+    model_config = settings_config("FRESHET_")
+
+    kafka_bootstrap: str = "127.0.0.1:9092"
+    milvus_uri: str = "http://127.0.0.1:19530"
+    encoder: str = "127.0.0.1:50052"
+    """Address of the encoder worker."""
+    state: Path = Path(".freshet")
+    """The folder under which everything local lives."""
+    n_partitions: Annotated[int, Field(ge=1, le=10_000)] = 4
+    """Partitions of rec.events and the topics that go with it; fixed once the topics exist."""
+    log_format: Annotated[str, Field(pattern="^(console|json)$")] = "console"
+    log_level: str = "info"
+
+
+_SHARED = {f"FRESHET_{name}".upper() for name in SharedSettings.model_fields}
+# Read by the command line and the tests, not by services.
+_TOOLS = {"FRESHET_DATA", "FRESHET_GATEWAY", "FRESHET_RETRIEVAL", "FRESHET_WEB", "FRESHET_STATE_ID"}
+
+
+def refuse_unknown_environment(*classes: type[BaseSettings]) -> None:
+    """Raise InvalidInput for a variable with a service's prefix that the service does not read.
+
+    Only the prefixes of `classes` are looked at: processes on one host share an environment.
+    """
+    for settings in classes:
+        prefix = str(settings.model_config["env_prefix"])
+        known = {f"{prefix}{name}".upper() for name in settings.model_fields}
+        _refuse(prefix, known | _SHARED | _TOOLS)
+
+
+def _refuse(prefix: str, known: Iterable[str]) -> None:
+    known = sorted(known)
+    for name in os.environ:
+        if name.startswith(prefix) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+            raise InvalidInput(f"unknown setting {name}; {hint}")

@@ -1,0 +1,240 @@
+"""Long histories as bytes, and the fold that makes them from the log.
+
+An event costs 11 bytes and a bit: Q = 4 residual codes (u8), 32 bits of the item's hash, an action (u8) and a
+quantised time gap (u16). Not its embedding and not its id: histories outlive items. A user is a small *head*,
+rewritten by every event, and *closed segments* of S events that never change again, but for codes that were
+missing when the event came.
+
+Everything but the codes is a function of rec.events alone, byte for byte; the codes are a function of the item
+and the codebook version. So the layout puts them last: `exact_part` cuts them off.
+
+The layout of a segment stands in protos/segments.py. Head, little-endian:
+
+    u8 format = 1 | u8 flags (1 = erased) | u8 Q | u8 R | u16 S | i64 watermark | u64 n_events | u64 n_late
+    i64 last_event_time_ms | i64 last_accepted_ms | u16 length, bytes of the newest event_id
+    u8 count, then each of the newest R items: i64 event_time_ms | u8 action | u16 length | bytes of item_id
+    u8 count, then the newest 64 event hashes (u64), oldest first
+    the open segment, in the layout above                                <- exact part ends inside it
+
+The fold does no I/O and reads no clock. It changes the head in place (a head has one owner: the worker of its
+partition), because copying 2 KB an event would cost more than the fold.
+"""
+
+import math
+import struct
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from protos.segments import FORMAT, CodesOf, Segment, check_format
+
+N_EVENT_HASHES = 64
+MAX_GAP = 0xFFFF
+
+_HEAD = struct.Struct("<BBBBHqQQqq")
+_RECENT = struct.Struct("<qBH")
+_ERASED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes that heads are made with."""
+
+    segment_size: int = 128  # S
+    n_levels: int = 4  # Q
+    recent_size: int = 32  # R
+
+
+def quantise_gap(gap_ms: int) -> int:
+    """Return round(2048 * log2(1 + seconds)) as u16; 0 for a negative gap."""
+    if gap_ms <= 0:
+        return 0
+    return min(MAX_GAP, round(2048 * math.log2(1 + gap_ms / 1000)))
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    item_id: str
+    event_time_ms: int
+    action: int
+
+
+@dataclass(slots=True)
+class Head:
+    """The part of a user that every event changes."""
+
+    shape: Shape
+    watermark: int = -1
+    """Offset of the newest record applied; -1 before the first."""
+    n_events: int = 0
+    n_late: int = 0
+    """Events that were older than one applied before them."""
+    last_event_time_ms: int = 0
+    """The greatest event time so far."""
+    last_accepted_ms: int = 0
+    """The broker's timestamp of the newest record that added an event."""
+    last_event_id: str = ""
+    erased: bool = False
+    recent: deque[Recent] = field(default_factory=deque)
+    event_hashes: deque[int] = field(default_factory=deque)
+    open: Segment = field(default_factory=lambda: Segment(0))
+
+    @classmethod
+    def empty(cls, shape: Shape) -> "Head":
+        return cls(shape, open=Segment(shape.n_levels))
+
+    @property
+    def n_closed(self) -> int:
+        """Segments closed ever; their indices are 0 .. n_closed - 1."""
+        return self.n_events // self.shape.segment_size
+
+    def to_bytes(self) -> bytes:
+        shape, event_id = self.shape, self.last_event_id.encode()
+        parts = [
+            _HEAD.pack(
+                FORMAT,
+                _ERASED if self.erased else 0,
+                shape.n_levels,
+                shape.recent_size,
+                shape.segment_size,
+                self.watermark,
+                self.n_events,
+                self.n_late,
+                self.last_event_time_ms,
+                self.last_accepted_ms,
+            ),
+            struct.pack("<H", len(event_id)),
+            event_id,
+            bytes((len(self.recent),)),
+        ]
+        for recent in self.recent:
+            item_id = recent.item_id.encode()
+            parts += [_RECENT.pack(recent.event_time_ms, recent.action, len(item_id)), item_id]
+        parts.append(bytes((len(self.event_hashes),)))
+        parts.append(struct.pack(f"<{len(self.event_hashes)}Q", *self.event_hashes))
+        parts.append(self.open.to_bytes())
+        return b"".join(parts)
+
+    @classmethod
+    def from_bytes(cls, blob: bytes) -> "Head":
+        """Raises VersionMismatch for another format and ValueError or struct.error for other bytes."""
+        version, flags, n_levels, recent_size, segment_size, *numbers = _HEAD.unpack_from(blob)
+        check_format("head", version)
+        head = cls(Shape(segment_size, n_levels, recent_size), *numbers)
+        head.erased = bool(flags & _ERASED)
+        (length,) = struct.unpack_from("<H", blob, _HEAD.size)
+        at = _HEAD.size + 2
+        head.last_event_id = blob[at : at + length].decode()
+        at += length
+        n_recent = blob[at]
+        at += 1
+        for _ in range(n_recent):
+            time_ms, action, length = _RECENT.unpack_from(blob, at)
+            at += _RECENT.size
+            head.recent.append(Recent(blob[at : at + length].decode(), time_ms, action))
+            at += length
+        n_hashes = blob[at]
+        head.event_hashes.extend(struct.unpack_from(f"<{n_hashes}Q", blob, at + 1))
+        head.open = Segment.from_bytes(blob[at + 1 + 8 * n_hashes :])
+        return head
+
+
+@dataclass(frozen=True, slots=True)
+class FoldEvent:
+    """A valid event, as the fold wants it (stream/validation.py makes them)."""
+
+    event_id: str
+    event_hash: int
+    item_id: str
+    item_hash: int
+    """u32"""
+    action: int
+    event_time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What one record did."""
+
+    is_new: bool
+    """False: the record had been applied before, and nothing changed."""
+    n_applied: int = 0
+    n_duplicates: int = 0
+    """Events whose event_id is among the user's newest 64."""
+    n_late: int = 0
+    closed: tuple[tuple[int, Segment], ...] = ()
+    """Segments that the record closed, with their indices."""
+
+
+ALREADY_APPLIED = Folded(is_new=False)
+
+
+def fold(
+    head: Head,
+    events: Sequence[FoldEvent],
+    *,
+    offset: int,
+    accepted_ms: int,
+    codes_of: CodesOf,
+    codebook_version: int,
+) -> Folded:
+    """Apply one record to its user's head, in place.
+
+    Delivery is at least once: a record at or below the watermark changes nothing. A record without events
+    (all of them refused, say) moves the watermark all the same, so a receipt always comes true.
+    """
+    if offset <= head.watermark:
+        return ALREADY_APPLIED
+    closed: list[tuple[int, Segment]] = []
+    n_late = n_applied = 0
+    for event in events:
+        if event.event_hash in head.event_hashes:
+            continue
+        n_late += _append(head, event, codes_of, codebook_version)
+        n_applied += 1
+        if len(head.open) == head.shape.segment_size:
+            closed.append((head.n_closed - 1, head.open))
+            head.open = Segment(head.shape.n_levels)
+    head.watermark = offset
+    if n_applied:
+        head.last_accepted_ms = accepted_ms
+        head.erased = False
+    head.n_late += n_late
+    return Folded(True, n_applied, len(events) - n_applied, n_late, tuple(closed))
+
+
+def _append(head: Head, event: FoldEvent, codes_of: CodesOf, codebook_version: int) -> bool:
+    """Add one event; return whether it is late."""
+    is_first = head.n_events == 0
+    gap_ms = 0 if is_first else event.event_time_ms - head.last_event_time_ms
+    if not head.open.actions:
+        head.open.first_event_time_ms = event.event_time_ms
+    head.open.use_codebook(codebook_version)
+    codes = codes_of(event.item_hash)
+    head.open.append(event.item_hash, event.action, quantise_gap(gap_ms), codes)
+    newest = event.event_time_ms if is_first else max(head.last_event_time_ms, event.event_time_ms)
+    head.last_event_time_ms = newest
+    head.last_event_id = event.event_id
+    head.n_events += 1
+    head.recent.append(Recent(event.item_id, event.event_time_ms, event.action))
+    if len(head.recent) > head.shape.recent_size:
+        head.recent.popleft()
+    head.event_hashes.append(event.event_hash)
+    if len(head.event_hashes) > N_EVENT_HASHES:
+        head.event_hashes.popleft()
+    return gap_ms < 0
+
+
+def erase(head: Head, *, offset: int) -> bool:
+    """Turn the head into an erased marker that keeps only its watermark; False if already applied.
+
+    The caller deletes what else is stored of the user: segments, blocks, what was published.
+    """
+    if offset <= head.watermark:
+        return False
+    blank = Head.empty(head.shape)
+    for name in ("n_events", "n_late", "last_event_time_ms", "last_accepted_ms", "last_event_id"):
+        setattr(head, name, getattr(blank, name))
+    head.recent, head.event_hashes, head.open = blank.recent, blank.event_hashes, blank.open
+    head.watermark, head.erased = offset, True
+    return True
