@@ -1,7 +1,8 @@
 """`freshet bench NAME`: benchmarks that judge the project (design section 8).
 
-Each package registers its own (entry points, group freshet.benchmarks). A benchmark starts what it needs, shows
-progress on standard error, and the last line on standard output is one JSON object, whether or not it met its bar.
+Each package registers its own (entry points, group freshet.benchmarks). A benchmark starts what it
+needs, shows progress on standard error, and the last line on standard output is one JSON object,
+whether or not it met its bar.
 """
 
 import json
@@ -26,7 +27,8 @@ BENCHMARKS = "freshet.benchmarks"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a benchmark found. `bar` names figures with a sentence such as "< 60"; None when it has no bar."""
+    """What a benchmark found. `bar` names figures with a sentence such as "< 60"; None when it has
+    no bar."""
 
     figures: Mapping[str, Any]
     against: Mapping[str, Any] = field(default_factory=dict)
@@ -81,7 +83,8 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """Return the checked-out commit, with "+" when the tree differs from it; "" outside a checkout."""
+    """Return the checked-out commit, with "+" when the tree differs from it; "" outside a
+    checkout."""
     here = Path(__file__).parent
     head = subprocess.run(
         ["git", "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"],

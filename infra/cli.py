@@ -1,9 +1,9 @@
-"""The `freshet` command. Every package registers its own subcommands (entry points, group freshet.commands)."""
+"""The `freshet` command. Every package registers its own subcommands (entry points, group
+freshet.commands)."""
 
 import sys
 from importlib.metadata import EntryPoint, entry_points
 
-import click
 import typer
 from rich.console import Console
 
@@ -12,43 +12,50 @@ from protos.errors import FreshetError
 COMMANDS = "freshet.commands"
 
 
-class _Commands(typer.core.TyperGroup):
-    """Imports a subcommand only when it is asked for: `freshet status` must not wait for torch."""
+def build_app(words: list[str]) -> typer.Typer:
+    """Return the command line. Only the subcommand named first in `words` is imported, so that
+    `freshet status` waits for no torch, and a producer needs no extra but its own; none named:
+    all, for the help.
+    """
+    app = typer.Typer(
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        help="A streaming recommender: events in by Kafka, a changed feed out by gRPC.",
+    )
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(entry_points(group=COMMANDS).names)
+    @app.callback()
+    def _root() -> None:
+        """Keep subcommands subcommands, even when there is only one."""
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        found = entry_points(group=COMMANDS, name=cmd_name)
-        return _load(next(iter(found))) if found else None
+    entries = {entry.name: entry for entry in entry_points(group=COMMANDS)}
+    named = [entries[words[0]]] if words and words[0] in entries else list(entries.values())
+    for entry in sorted(named, key=lambda entry: entry.name):
+        _add(app, entry)
+    return app
 
 
-def _load(entry: EntryPoint) -> click.Command:
-    target = entry.load()
+def _add(app: typer.Typer, entry: EntryPoint) -> None:
+    try:
+        target = entry.load()
+    except ModuleNotFoundError as error:
+        message = f"`freshet {entry.name}` needs a part that is not installed ({error.name}); "
+        message += f"run: pip install 'freshet[{entry.module.partition('.')[0]}]'"
+
+        def target() -> None:
+            raise FreshetError(message)
+
+        target.__doc__ = "(not installed)"
     if isinstance(target, typer.Typer):
-        command: click.Command = typer.main.get_group(target)
+        app.add_typer(target, name=entry.name)
     else:
-        single = typer.Typer(add_completion=False)
-        single.command(name=entry.name)(target)
-        command = typer.main.get_command(single)
-    command.name = entry.name
-    return command
-
-
-app = typer.Typer(
-    cls=_Commands, name="freshet", add_completion=False, no_args_is_help=True, help=__doc__
-)
-
-
-@app.callback()
-def _root() -> None:
-    """A streaming recommender: events in by Kafka, a changed feed out by gRPC."""
+        app.command(name=entry.name)(target)
 
 
 def main() -> None:
     """Run the command; an error raised on purpose becomes one sentence and exit code 1."""
     try:
-        app()
+        build_app(sys.argv[1:])()
     except FreshetError as error:
         Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)

@@ -1,8 +1,8 @@
 """Regenerate protos/rec/v1/*_pb2*: `python -m infra.gen_protos [out_dir]`.
 
-The include root is the repository root, so a file's import path equals its Python path and its descriptor
-name ("protos/rec/v1/...") is ours alone. With `-I protos` a file of ours could collide with the bare names
-(common.proto, schema.proto, ...) that pymilvus registers in the same process.
+The include root is the repository root, so a file's import path equals its Python path and its
+descriptor name ("protos/rec/v1/...") is ours alone. With `-I protos` a file of ours could collide
+with the bare names (common.proto, schema.proto, ...) that pymilvus registers in the same process.
 """
 
 import sys

@@ -9,7 +9,8 @@ import structlog
 def configure_logs(service: str, *, log_format: str = "console", level: str = "info") -> None:
     """Set up structlog for this process; called once, in main().
 
-    Libraries that use the standard logging module (faust, pymilvus, kafka) go through the same renderer.
+    Libraries that use the standard logging module (faust, pymilvus, kafka) go through the same
+    renderer.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

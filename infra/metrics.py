@@ -8,7 +8,8 @@ from prometheus_client import start_http_server
 log = structlog.get_logger(__name__)
 
 LATENCY_BUCKETS_S = (
-    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.045, 0.06, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30,
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.045, 0.06, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5,
+    10, 30,
 )  # fmt: skip
 """Finest around the promise: 60 ms at the median, 250 ms at the 99th percentile."""
 

@@ -1,7 +1,8 @@
 """Settings that more than one process reads, and the rule for all of them.
 
-Each service has one frozen pydantic-settings class with the prefix FRESHET_<PACKAGE>_, built once in main().
-pydantic's extra="forbid" does not see a misspelt environment variable; `refuse_unknown_environment` does.
+Each service has one frozen pydantic-settings class with the prefix FRESHET_<PACKAGE>_, built once
+in main().
+pydantic's extra="forbid" does not see a misspelt variable; `refuse_unknown_environment` does.
 """
 
 import difflib
@@ -30,6 +31,8 @@ class SharedSettings(BaseSettings):
 
     kafka_bootstrap: str = "127.0.0.1:9092"
     milvus_uri: str = "http://127.0.0.1:19530"
+    topic_prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")] = "rec"
+    """Topics are called <prefix>.events and so on; two Freshets on one Kafka have two prefixes."""
     encoder: str = "127.0.0.1:50052"
     """Address of the encoder worker."""
     state: Path = Path(".freshet")

@@ -3,16 +3,19 @@
 Read top to bottom as a question: whose turn is it to act?
 
 * InvalidInput      INVALID_ARGUMENT     the caller must change the request
-* UnknownUser       NOT_FOUND            nobody; ask for a feed all the same: it will be the trending one
+* UnknownUser       NOT_FOUND            nobody; ask for a feed all the same: it will be the
+trending one
 * UnknownItem       NOT_FOUND            the caller must publish the item first, or has misspelt it
 * VersionMismatch   FAILED_PRECONDITION  the operator must roll one side forward
-* NotReady          FAILED_PRECONDITION  the operator must do what the message says (train, import, start)
+* NotReady          FAILED_PRECONDITION  the operator must do what the message says (train, import,
+start)
 * TooLate           DEADLINE_EXCEEDED    the caller may ask again with more time
 * Overloaded        RESOURCE_EXHAUSTED   the caller may retry after `retry_after_s`
 * DependencyDown    UNAVAILABLE          the caller may retry now; an operator should look
 
-Anything else that escapes a servicer is a bug of ours and becomes INTERNAL. On the wire each carries a
-google.rpc.ErrorInfo with `reason` (the class name in UPPER_SNAKE) and domain "freshet" (infra/grpc_errors.py).
+Anything else that escapes a servicer is a bug of ours and becomes INTERNAL. On the wire each
+carries a google.rpc.ErrorInfo with `reason` (the class name in UPPER_SNAKE) and domain "freshet"
+(infra/grpc_errors.py).
 """
 
 import re

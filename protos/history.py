@@ -1,23 +1,25 @@
 """Long histories as bytes, and the fold that makes them from the log.
 
-An event costs 11 bytes and a bit: Q = 4 residual codes (u8), 32 bits of the item's hash, an action (u8) and a
-quantised time gap (u16). Not its embedding and not its id: histories outlive items. A user is a small *head*,
-rewritten by every event, and *closed segments* of S events that never change again, but for codes that were
-missing when the event came.
+An event costs 11 bytes and a bit: Q = 4 residual codes (u8), 32 bits of the item's hash, an action
+(u8) and a quantised time gap (u16). Not its embedding and not its id: histories outlive items. A user
+is a small *head*, rewritten by every event, and *closed segments* of S events that never change
+again, but for codes that were missing when the event came.
 
-Everything but the codes is a function of rec.events alone, byte for byte; the codes are a function of the item
-and the codebook version. So the layout puts them last: `exact_part` cuts them off.
+Everything but the codes is a function of rec.events alone, byte for byte; the codes are a function of
+the item and the codebook version. So the layout puts codes last: `segments.exact_part` cuts them off.
 
 The layout of a segment stands in protos/segments.py. Head, little-endian:
 
-    u8 format = 1 | u8 flags (1 = erased) | u8 Q | u8 R | u16 S | i64 watermark | u64 n_events | u64 n_late
-    i64 last_event_time_ms | i64 last_accepted_ms | u16 length, bytes of the newest event_id
-    u8 count, then each of the newest R items: i64 event_time_ms | u8 action | u16 length | bytes of item_id
+    u8 format = 1 | u8 flags (1 = erased) | u8 Q | u8 R | u16 S
+    i64 watermark | u64 n_events | u64 n_late | i64 last_event_time_ms | i64 last_accepted_ms
+    u16 length, bytes of the newest event_id
+    u8 count, then each of the newest R items, oldest first:
+        i64 event_time_ms | u8 action | u16 length | bytes of item_id
     u8 count, then the newest 64 event hashes (u64), oldest first
-    the open segment, in the layout above                                <- exact part ends inside it
+    the open segment                                          <- exact part ends inside it
 
-The fold does no I/O and reads no clock. It changes the head in place (a head has one owner: the worker of its
-partition), because copying 2 KB an event would cost more than the fold.
+The fold does no I/O and reads no clock. It changes the head in place (a head has one owner: the worker
+of its partition), because copying 2 KB an event would cost more than the fold.
 """
 
 import math
@@ -117,7 +119,8 @@ class Head:
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> "Head":
-        """Raises VersionMismatch for another format and ValueError or struct.error for other bytes."""
+        """Raises VersionMismatch for another format and ValueError or struct.error for other
+        bytes."""
         version, flags, n_levels, recent_size, segment_size, *numbers = _HEAD.unpack_from(blob)
         check_format("head", version)
         head = cls(Shape(segment_size, n_levels, recent_size), *numbers)
@@ -180,8 +183,9 @@ def fold(
 ) -> Folded:
     """Apply one record to its user's head, in place.
 
-    Delivery is at least once: a record at or below the watermark changes nothing. A record without events
-    (all of them refused, say) moves the watermark all the same, so a receipt always comes true.
+    Delivery is at least once: a record at or below the watermark changes nothing. A record without
+    events (all of them refused, say) moves the watermark all the same, so a receipt always comes
+    true.
     """
     if offset <= head.watermark:
         return ALREADY_APPLIED

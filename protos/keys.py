@@ -45,7 +45,8 @@ def compose_key(*parts: str) -> bytes:
 
 
 def split_key(key: bytes) -> list[str]:
-    """Return the parts that `compose_key` joined. Raises InvalidInput for bytes that are no UTF-8."""
+    """Return the parts that `compose_key` joined. Raises InvalidInput for bytes that are no
+    UTF-8."""
     try:
         text = key.decode()
     except UnicodeDecodeError as error:

@@ -6,8 +6,9 @@ Layout, little-endian (n events, Q levels):
     n x u32 item hash | n x u8 action | n x u16 gap                       <- exact part ends here
     u64 codebook_version | ceil(n/8) bytes "has codes", bit i%8 of byte i/8 | n x Q x u8 codes
 
-The exact part is a function of rec.events alone; codes come last, because they are a function of the item and the
-codebook, and may be missing while the catalogue lacks the item. Codes that are missing are zeros.
+The exact part is a function of rec.events alone; codes come last, because they are a function of
+the item and the codebook, and may be missing while the catalogue lacks the item. Codes that are
+missing are zeros.
 """
 
 import itertools
@@ -164,8 +165,8 @@ def exact_part(segment: bytes) -> bytes:
 def block_digests(model_version: str, segments: Iterable[bytes], depth: int) -> list[bytes]:
     """Return the 16-byte name of each closed segment's memory block.
 
-    A block is a function of the model, its segment and at most `depth` segments before it, so its name
-    covers just these: dropping older ones (retention) renames nothing that is still exact.
+    A block is a function of the model, its segment and at most `depth` segments before it, so its
+    name covers just these: dropping older ones (retention) renames nothing that is still exact.
 
     Args:
         segments: bytes of consecutive closed segments, oldest first.

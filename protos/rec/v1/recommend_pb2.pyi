@@ -244,3 +244,33 @@ class InterestView(_message.Message):
     weight: float
     items: _containers.RepeatedCompositeFieldContainer[ScoredItem]
     def __init__(self, interest: _Optional[int] = ..., weight: _Optional[float] = ..., items: _Optional[_Iterable[_Union[ScoredItem, _Mapping]]] = ...) -> None: ...
+
+class ListUsersRequest(_message.Message):
+    __slots__ = ("tenant", "prefix", "page_size", "page_token")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    prefix: str
+    page_size: int
+    page_token: str
+    def __init__(self, tenant: _Optional[str] = ..., prefix: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListUsersResponse(_message.Message):
+    __slots__ = ("users", "next_page_token")
+    USERS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    users: _containers.RepeatedCompositeFieldContainer[UserSummary]
+    next_page_token: str
+    def __init__(self, users: _Optional[_Iterable[_Union[UserSummary, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class UserSummary(_message.Message):
+    __slots__ = ("user_id", "n_events", "last_event_time_ms")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    N_EVENTS_FIELD_NUMBER: _ClassVar[int]
+    LAST_EVENT_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    n_events: int
+    last_event_time_ms: int
+    def __init__(self, user_id: _Optional[str] = ..., n_events: _Optional[int] = ..., last_event_time_ms: _Optional[int] = ...) -> None: ...

@@ -60,6 +60,11 @@ class RecommendServiceStub:
                 request_serializer=protos_dot_rec_dot_v1_dot_recommend__pb2.GetUserRequest.SerializeToString,
                 response_deserializer=protos_dot_rec_dot_v1_dot_recommend__pb2.GetUserResponse.FromString,
                 _registered_method=True)
+        self.ListUsers = channel.unary_unary(
+                '/rec.v1.RecommendService/ListUsers',
+                request_serializer=protos_dot_rec_dot_v1_dot_recommend__pb2.ListUsersRequest.SerializeToString,
+                response_deserializer=protos_dot_rec_dot_v1_dot_recommend__pb2.ListUsersResponse.FromString,
+                _registered_method=True)
 
 
 class RecommendServiceServicer:
@@ -102,6 +107,13 @@ class RecommendServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListUsers(self, request, context):
+        """Users this replica knows, in the order of their ids.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecommendServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -129,6 +141,11 @@ def add_RecommendServiceServicer_to_server(servicer, server):
                     servicer.GetUser,
                     request_deserializer=protos_dot_rec_dot_v1_dot_recommend__pb2.GetUserRequest.FromString,
                     response_serializer=protos_dot_rec_dot_v1_dot_recommend__pb2.GetUserResponse.SerializeToString,
+            ),
+            'ListUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUsers,
+                    request_deserializer=protos_dot_rec_dot_v1_dot_recommend__pb2.ListUsersRequest.FromString,
+                    response_serializer=protos_dot_rec_dot_v1_dot_recommend__pb2.ListUsersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -267,6 +284,33 @@ class RecommendService:
             '/rec.v1.RecommendService/GetUser',
             protos_dot_rec_dot_v1_dot_recommend__pb2.GetUserRequest.SerializeToString,
             protos_dot_rec_dot_v1_dot_recommend__pb2.GetUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rec.v1.RecommendService/ListUsers',
+            protos_dot_rec_dot_v1_dot_recommend__pb2.ListUsersRequest.SerializeToString,
+            protos_dot_rec_dot_v1_dot_recommend__pb2.ListUsersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,115 @@
+"""How every gRPC process of ours serves: health, reflection, statuses, and a drain on SIGTERM.
+
+server = GrpcServer("127.0.0.1:50052", [Service("rec.v1.EncoderService", add)])
+await server.start()         # listening, NOT_SERVING
+...warm up...
+server.set_serving()
+await wait_for_signal()
+await server.stop()          # NOT_SERVING at once, calls in flight get `grace_s`
+"""
+
+import asyncio
+import ipaddress
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from infra.grpc_errors import StatusInterceptor
+from protos.errors import NotReady
+
+log = structlog.get_logger(__name__)
+
+MAX_MESSAGE_BYTES = 16 * 2**20
+
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service to serve: its full name, for health and reflection, and what registers its
+    servicer."""
+
+    name: str
+    add_to: Callable[[grpc.aio.Server], None]
+
+
+class GrpcServer:
+    def __init__(self, listen: str, services: Sequence[Service]) -> None:
+        self._services = services
+        self._listen = listen
+        self._health = HealthServicer()
+        self._server = grpc.aio.server(
+            interceptors=[StatusInterceptor()],
+            # Two processes on one port would share its calls without a word.
+            options=[*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)],
+        )
+        for service in services:
+            service.add_to(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = [service.name for service in services]
+        names += [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
+        reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._server)
+
+    async def start(self) -> int:
+        """Listen, health NOT_SERVING; return the port. Raises NotReady when the address is
+        taken."""
+        await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
+        try:
+            port = self._server.add_insecure_port(self._listen)
+        except RuntimeError as error:
+            raise NotReady(f"cannot listen on {self._listen}: is the port taken?") from error
+        await self._server.start()
+        host = self._listen.rpartition(":")[0]
+        if not is_loopback(host):
+            log.warning(
+                "listening_beyond_loopback", address=self._listen, without="TLS and API keys"
+            )
+        log.info("grpc_listening", address=f"{host}:{port}")
+        return port
+
+    async def set_serving(self) -> None:
+        await self._set(health_pb2.HealthCheckResponse.SERVING)
+        log.info("ready")
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Say NOT_SERVING, refuse new calls, give those in flight `grace_s`."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+        log.info("stopped")
+
+    async def _set(self, status: int) -> None:
+        for name in ("", *(service.name for service in self._services)):
+            await self._health.set(name, status)
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def wait_for_signal() -> str:
+    """Return the name of the first SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    caught: asyncio.Future[str] = loop.create_future()
+
+    def catch(number: signal.Signals) -> None:
+        if not caught.done():
+            caught.set_result(number.name)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, catch, number)
+    name = await caught
+    log.info("stopping", signal=name)
+    return name
