@@ -4,6 +4,7 @@ On the wire an error is a google.rpc.Status with ErrorInfo(reason, domain="fresh
 retry makes sense, RetryInfo. See protos/errors.py for what each status asks of whom.
 """
 
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -102,7 +103,11 @@ def _guard_call(inner: Any, method: str) -> Callable[[Any, Any], Awaitable[Any]]
 def _guard_stream(inner: Any, method: str) -> Callable[[Any, Any], AsyncIterator[Any]]:
     async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
-            async for response in inner(request, context):
+            produced = inner(request, context)
+            if inspect.isawaitable(produced):  # a handler of grpc's other style: it calls write
+                await produced
+                return
+            async for response in produced:
                 yield response
         except grpc.aio.AbortError:
             raise

@@ -106,9 +106,9 @@ def ensure_topics(
     found = partition_count(bootstrap, topics.events)
     if found != n_partitions:
         raise VersionMismatch(
-            f"{topics.events} has {found} partitions, FRESHET_N_PARTITIONS says {n_partitions}; set "
-            f"it to {found}, or create new topics under another FRESHET_TOPIC_PREFIX and replay the "
-            "events into them"
+            f"{topics.events} has {found} partitions, FRESHET_N_PARTITIONS says {n_partitions}; "
+            f"set it to {found}, or create new topics under another FRESHET_TOPIC_PREFIX and "
+            "replay the events into them"
         )
 
 
@@ -140,3 +140,7 @@ def partition_count(bootstrap: str, topic: str) -> int:
         raise DependencyDown(
             f"Kafka at {bootstrap} does not answer; is it up? ({error})"
         ) from error
+
+
+def _unreachable(bootstrap: str, error: KafkaError) -> DependencyDown:
+    return DependencyDown(f"Kafka at {bootstrap} does not answer; is it up? ({error})")

@@ -1,12 +1,12 @@
 """Long histories as bytes, and the fold that makes them from the log.
 
 An event costs 11 bytes and a bit: Q = 4 residual codes (u8), 32 bits of the item's hash, an action
-(u8) and a quantised time gap (u16). Not its embedding and not its id: histories outlive items. A user
-is a small *head*, rewritten by every event, and *closed segments* of S events that never change
-again, but for codes that were missing when the event came.
+(u8) and a quantised time gap (u16). Not its embedding and not its id: histories outlive items. A
+user is a small *head*, rewritten by every event, and *closed segments* of S events that never
+change again, but for codes that were missing when the event came.
 
-Everything but the codes is a function of rec.events alone, byte for byte; the codes are a function of
-the item and the codebook version. So the layout puts codes last: `segments.exact_part` cuts them off.
+Everything but the codes is a function of rec.events alone, byte for byte; the codes are a function
+of the item and the codebook. So the layout puts codes last: `segments.exact_part` cuts them off.
 
 The layout of a segment stands in protos/segments.py. Head, little-endian:
 
@@ -18,8 +18,8 @@ The layout of a segment stands in protos/segments.py. Head, little-endian:
     u8 count, then the newest 64 event hashes (u64), oldest first
     the open segment                                          <- exact part ends inside it
 
-The fold does no I/O and reads no clock. It changes the head in place (a head has one owner: the worker
-of its partition), because copying 2 KB an event would cost more than the fold.
+The fold does no I/O and reads no clock. It changes the head in place (a head has one owner: the
+worker of its partition), because copying 2 KB an event would cost more than the fold.
 """
 
 import math
