@@ -6,13 +6,17 @@ text), so that a file of a billion broken rows cannot fill the memory.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 MAX_KEPT = 100
 """Unreadable rows kept with their text; the others are only counted."""
 
 MAX_TEXT_CHARS = 200
+
+
+OnBytes = Callable[[int], None]
+"""Told now and then how many more bytes of the input have been read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +42,15 @@ class ImportReport:
         return self.n_read - self.n_filtered - self.n_bad
 
 
+def ignore_bytes(n_bytes: int) -> None:
+    pass
+
+
 class Tally:
     """Counts rows while a reader runs, and ends as an ImportReport."""
 
-    def __init__(self, max_kept: int = MAX_KEPT) -> None:
+    def __init__(self, on_bytes: OnBytes = ignore_bytes, max_kept: int = MAX_KEPT) -> None:
+        self.advance = on_bytes
         self._max_kept = max_kept
         self._n_kept = 0
         self._filtered: Counter[str] = Counter()

@@ -54,6 +54,8 @@ class DatasetReport:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
+    """What every user of data gets, whatever the files looked like."""
+
     name: str
     events: pa.Table
     items: pa.Table
