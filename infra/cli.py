@@ -6,6 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from protos.errors import FreshetError
 
@@ -57,5 +58,6 @@ def main() -> None:
     try:
         build_app(sys.argv[1:])()
     except FreshetError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        message = f"[bold red]error:[/] {escape(str(error))}"
+        Console(stderr=True).print(message, highlight=False, soft_wrap=True)
         sys.exit(1)
