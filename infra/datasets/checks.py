@@ -121,8 +121,8 @@ class Checks:
         """Return times in milliseconds of a column in milliseconds, or else one in ISO 8601."""
         whole, iso = self.text(ms_name), self.text(iso_name)
         if required:
-            names = " and ".join(name for name in (ms_name, iso_name) if self.has(name))
-            self.reject(pc.and_(_is_empty(whole), _is_empty(iso)), f"{names or ms_name} is empty")
+            names = " and no ".join(name for name in (ms_name, iso_name) if self.has(name))
+            self.reject(pc.and_(_is_empty(whole), _is_empty(iso)), f"no {names or ms_name}")
         fits = pc.match_substring_regex(whole, _WHOLE)
         not_whole = pc.and_(pc.invert(_is_empty(whole)), pc.invert(fits))
         self.reject(not_whole, f"{ms_name} is not a whole number of milliseconds")

@@ -89,7 +89,7 @@ class ChunkBuilder:
             self._lines,
             columns,
             lambda place: printable(text_of_row(rows[place])),
-            self._malformed,
+            sorted(self._malformed, key=lambda bad: bad.line),  # mending adds to the end
             n_bytes,
         )
         self._start_over()

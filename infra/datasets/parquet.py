@@ -107,7 +107,7 @@ def _as_cells(path: Path, name: str, column: pa.Array) -> pa.Array:
                 )
             column = pc.if_else(pc.is_nan(column), None, column)  # pandas writes missing as NaN
         if pa.types.is_timestamp(kind):
-            column = column.cast(pa.timestamp("ms", kind.tz), safe=False)
+            column = column.cast(pa.timestamp("ms", "UTC" if kind.tz else None), safe=False)
             if name.endswith("_ms"):
                 column = column.cast(pa.int64())
         return column.cast(pa.string())

@@ -104,9 +104,8 @@ def _of_movielens(path: Path) -> Source:
 
 def _of_general(path: Path) -> Source:
     items = path.with_name(path.name.replace("events", "items"))
-    if items == path:  # a file of events by another name has no items beside it
-        items = path.with_name("")
-    return _source("general", path, general.read_events, items, general.read_items)
+    beside = items if items != path else None  # a file by another name has no items beside it
+    return _source("general", path, general.read_events, beside, general.read_items)
 
 
 ReadFile = Callable[[Path, Tally], Iterator[pa.RecordBatch]]
@@ -116,11 +115,11 @@ def _source(
     form: str,
     events: Path,
     read_events: ReadFile,
-    items: Path,
+    items: Path | None,
     read_items: ReadFile,
     notes: tuple[str, ...] = (),
 ) -> Source:
-    if items.is_file():
+    if items is not None and items.is_file():
         return Source(
             form, (events, items), partial(read_events, events), partial(read_items, items), notes
         )
