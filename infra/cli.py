@@ -3,8 +3,10 @@ freshet.commands)."""
 
 import sys
 from importlib.metadata import EntryPoint, entry_points
+from typing import NoReturn
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
@@ -58,6 +60,13 @@ def main() -> None:
     try:
         build_app(sys.argv[1:])()
     except FreshetError as error:
-        message = f"[bold red]error:[/] {escape(str(error))}"
-        Console(stderr=True).print(message, highlight=False, soft_wrap=True)
-        sys.exit(1)
+        _fail(str(error))
+    except ValidationError as error:  # settings: a value from the environment
+        wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        _fail(f"{error.title} cannot be read from the environment: {'; '.join(wrong)}")
+
+
+def _fail(message: str) -> NoReturn:
+    text = f"[bold red]error:[/] {escape(message)}"
+    Console(stderr=True).print(text, highlight=False, soft_wrap=True)
+    sys.exit(1)

@@ -5,6 +5,7 @@ from typer.testing import CliRunner
 
 from infra import bench, cli
 from infra.bench import Result
+from infra.settings import SharedSettings
 from protos.errors import NotReady
 
 
@@ -70,6 +71,19 @@ def test_an_error_of_ours_is_one_sentence_without_a_traceback(monkeypatch, capsy
 
     assert stopped.value.code == 1
     assert capsys.readouterr().err == "error: no bundle; run: freshet train ml-100k\n"
+
+
+def test_a_setting_out_of_range_names_the_field(monkeypatch, capsys):
+    def fail() -> None:
+        SharedSettings(n_partitions=0)
+
+    register(monkeypatch, cli, OneEntry("fail", fail))
+    monkeypatch.setattr("sys.argv", ["freshet", "fail"])
+
+    with pytest.raises(SystemExit):
+        cli.main()
+
+    assert "n_partitions: Input should be greater" in capsys.readouterr().err
 
 
 def test_a_benchmark_ends_with_one_json_line(monkeypatch, capsys):
