@@ -1,0 +1,184 @@
+"""The one place that leans on private names of faust 0.15.3 (the version is pinned in
+pyproject.toml); tests/stream/test_faust_seams.py asks for each of them.
+
+Why each is needed:
+
+* `Consumer._drain_messages`: faust's own awaits a dozen times for each message. Ours hands the
+agent
+  runs of up to `RUN_LENGTH` records of one partition as one message (a `Run`), so that an event
+  costs its fold. It also forgoes faust's read-offset check there, which drops records that are read
+  again after a seek; `Partition.arrive` does that work, exactly.
+* `Consumer._wait_next_records`, `_stopped`, `_read_offset`, `ConsumerThread.commit`: what that loop
+  is made of, and commits of our own offsets (the topic has `acks=False`).
+* `Store._db_for_partition`, `Store.offset_key`: states and faust's own changelog offset go to
+RocksDB
+  in one batch.
+
+Everything else (subscription, assignment, recovery of tables, flow control) is faust's, unchanged.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import faust
+from faust.stores import rocksdb
+from faust.transport.consumer import ensure_TP
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from rocksdict import Rdict, WriteBatch
+
+RUN_LENGTH = 512
+"""Records a message: 64 such runs wait for the agent at most."""
+N_WAITING_RUNS = 64
+
+PRIVATE_NAMES: tuple[tuple[type, str], ...] = (
+    (driver.Consumer, "_drain_messages"),
+    (driver.Consumer, "_wait_next_records"),
+    (driver.Consumer, "_to_message"),
+    (driver.AIOKafkaConsumerThread, "commit"),
+    (rocksdb.Store, "_db_for_partition"),
+    (rocksdb.Store, "offset_key"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive records of one partition, as one read returned them."""
+
+    records: Sequence[Any]
+    """aiokafka ConsumerRecords"""
+    read_number: int
+    """Which read; after a seek, runs of earlier reads are stale."""
+
+
+class RunSchema(faust.Schema[Any, Any]):
+    """Passes runs through to the agent as they are."""
+
+    def compile(self, app: Any, **kwargs: Any) -> Any:
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return app.create_event(None, message.value, message.headers, message)
+
+        return decode
+
+
+class RunConsumer(driver.Consumer):
+    """faust's Kafka consumer, delivering some topics in runs."""
+
+    run_topics: ClassVar[frozenset[str]] = frozenset()
+    """Set by `runs_of` on a subclass."""
+    read_number: int = 0
+
+    # The queue of the agent holds N_WAITING_RUNS; a full one makes the loop below wait. faust would
+    # also stop reading the partition, and then look only once a second whether it may go on.
+    def on_buffer_full(self, tp: TP) -> None: ...
+
+    def on_buffer_drop(self, tp: TP) -> None: ...
+
+    async def commit_positions(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit the next offset of partitions; those that are no longer ours are left out."""
+        return bool(await self._thread.commit(offsets))
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+                self.read_number += 1
+                number = self.read_number
+                generation = self.app.consumer_generation_id
+                records, active = await self._wait_next_records(1.0)
+                await asyncio.sleep(0)
+                if records is None or self.should_stop:
+                    continue
+                if not self.flow_active:
+                    await self._seek_back()
+                    continue
+                for tp, found in records.items():
+                    if not await self._deliver(ensure_TP(tp), found, active, generation, number):
+                        break
+        except self.consumer_stopped_errors:
+            if not self.app.should_stop:
+                raise
+        except asyncio.CancelledError:
+            if not self.app.should_stop:
+                raise
+
+    async def _deliver(
+        self, tp: TP, found: Sequence[Any], active: Any, generation: int, number: int
+    ) -> bool:
+        """Hand one partition's records over; False when a rebalance made them void."""
+        if active is not None and tp not in active:
+            return True
+        for message in self._messages(tp, found, number):
+            if not self.flow_active or generation != self.app.consumer_generation_id:
+                return False
+            await self.wait_first(self.callback(message), self.suspend_flow.wait())
+            self._read_offset[tp] = message.offset
+        return True
+
+    def _messages(self, tp: TP, found: Sequence[Any], number: int) -> Iterator[Any]:
+        if tp.topic not in self.run_topics:
+            read = self._read_offset[tp]
+            for record in found:
+                if read is None or record.offset >= read:
+                    yield self._to_message(tp, record)
+            return
+        for start in range(0, len(found), RUN_LENGTH):
+            records = found[start : start + RUN_LENGTH]
+            message: Any = self._to_message(tp, records[0])
+            message.key, message.value = None, Run(records, number)
+            yield message
+
+    async def _seek_back(self) -> None:
+        try:
+            await self.perform_seek()
+        except Exception as error:  # a rebalance is under way, and seeks again at its end
+            self.log.info("Cannot seek while flow is suspended: %r", error)
+
+
+def transport_of_runs(topics: Iterable[str]) -> type[driver.Transport]:
+    """Return faust's Kafka transport, with the given topics delivered in runs."""
+    names = frozenset(topics)
+
+    class Consumer(RunConsumer):
+        run_topics = names
+
+    class Transport(driver.Transport):
+        pass
+
+    Transport.Consumer = Consumer
+    return Transport
+
+
+class RocksDisk:
+    """One partition of a faust table's RocksDB (a `stream.partition.Disk`)."""
+
+    def __init__(self, store: rocksdb.Store, partition: int) -> None:
+        self._store, self._partition = store, partition
+
+    @property
+    def _db(self) -> Rdict:
+        # Looked up each time: a reference that outlived the partition would keep its lock.
+        db: Rdict = self._store._db_for_partition(self._partition)
+        return db
+
+    def get(self, key: bytes) -> bytes | None:
+        value: bytes | None = self._db.get(key)
+        return value
+
+    def write(self, changes: Mapping[bytes, bytes | None], changelog_offset: int) -> None:
+        batch = WriteBatch(raw_mode=True)
+        for key, value in changes.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        batch.put(self._store.offset_key, str(changelog_offset).encode())
+        self._db.write(batch)
+
+    def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in self._db.items(from_key=prefix):
+            assert isinstance(key, bytes)  # the store is opened in raw mode
+            if not key.startswith(prefix):
+                return
+            yield key, value

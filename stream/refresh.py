@@ -1,0 +1,473 @@
+"""Refreshes: from a user whose state moved to new interests on rec.interests.
+
+A thin driver around the scheduler (stream/schedule.py) and the cuts (stream/states.py). It never
+blocks the fold: the fold calls `touch`, and everything else happens in tasks.
+
+* The first event goes at once. While calls are in flight, users gather, and share the next call.
+* A user without events (erased, or with dead letters only) is published without the encoder, so
+that
+  his receipts come true while it is down.
+* Any failure that a retry may cure pauses all calls, with growing pauses; one call then probes. A
+  call that fails for its content is repeated a user at a time, and the one at fault is given up
+  until his next event.
+* What was published is remembered in the state, so that after a restart, or with a new model, those
+  who are owed a refresh are found by a scan.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from typing import Protocol
+
+import structlog
+from aiokafka.errors import KafkaError
+
+from infra.kafka_topics import Topics
+from protos.errors import FreshetError, TooLate, VersionMismatch
+from protos.rec.v1.encoder_pb2 import (
+    ItemText,
+    RefreshRequest,
+    RefreshResponse,
+    ResultStatus,
+    UserResult,
+)
+from protos.rec.v1.interests_pb2 import RecentItem, Tier, UserInterests
+from stream.blocks import BlockStore
+from stream.catalogue import Catalogue
+from stream.encoder_client import Model
+from stream.metrics import WorkerMetrics
+from stream.open_feeds import OpenFeeds
+from stream.outbox import Outbox, Outgoing
+from stream.partition import Partition, User
+from stream.schedule import Key, Priority, RefreshScheduler
+from stream.states import Cut, cut_state, interests_record, plain_record, send_blocks, texts_for
+from stream.store import HEAD, Published, head_has_events, head_watermark
+
+log = structlog.get_logger(__name__)
+
+USERS_A_CALL = 32
+MAX_ROUNDS = 4
+"""The state, its blocks, its items, and one more of each while caches vanish."""
+MODEL_POLL_S = 5.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+MAX_SPARE = 1_000
+"""A scan waits while so many of its users do."""
+_SCAN_STEP = 200
+_STALE = ResultStatus.RESULT_STATUS_STALE_MODEL
+
+
+class Encoder(Protocol):
+    async def refresh(self, request: RefreshRequest) -> RefreshResponse: ...
+    async def model(self) -> Model: ...
+
+
+class Refresher:
+    def __init__(
+        self,
+        partitions: Mapping[int, Partition],
+        *,
+        encoder: Encoder,
+        catalogue: Catalogue,
+        open_feeds: OpenFeeds,
+        blocks: BlockStore,
+        outbox: Outbox,
+        topics: Topics,
+        metrics: WorkerMetrics,
+        requests_in_flight: int,
+        light_above: int,
+    ) -> None:
+        self._partitions, self._encoder, self._catalogue = partitions, encoder, catalogue
+        self._open_feeds, self._blocks, self._outbox = open_feeds, blocks, outbox
+        self._topics, self._metrics = topics, metrics
+        self._n_requests, self._light_above = requests_in_flight, light_above
+        self.model: Model | None = None
+        """None until the encoder has answered."""
+        self._scheduler = RefreshScheduler()
+        self._plain: dict[Key, None] = {}
+        """Users without events whose records are to be published."""
+        self._cuts: dict[Key, Cut] = {}
+        self._wake = asyncio.Event()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._others: set[asyncio.Task[None]] = set()
+        self._scans: dict[int, asyncio.Task[None]] = {}
+        self._n_failures = 0
+        self._resume_at = 0.0
+        self._complaints: set[str] = set()
+
+    # -- what the fold, the topics and the table say ------------------------------------------
+
+    def touch(self, partition: Partition, user: User) -> None:
+        self._touch((partition.number, user.key), user.head.n_events > 0)
+
+    def _touch(self, key: Key, has_events: bool, priority: Priority = Priority.NORMAL) -> None:
+        if not has_events:
+            self._plain[key] = None
+        else:
+            is_open = self._open_feeds.is_open(key[1])
+            self._scheduler.touch(key, Priority.OPEN_FEED if is_open else priority)
+        self._wake.set()
+
+    def forget(self, user_key: bytes) -> None:
+        for key in [key for key in self._cuts if key[1] == user_key]:
+            self._cuts[key].is_void = True
+
+    def promote(self, user_key: bytes) -> None:
+        """Say that a user opened a feed."""
+        for number in self._partitions:
+            self._scheduler.promote((number, user_key))
+
+    def assigned(self, partition: Partition) -> None:
+        """Look for users who are owed a refresh since the last owner of the partition."""
+        scan = asyncio.create_task(self._scan(partition))
+        self._scans[partition.number] = scan
+        scan.add_done_callback(_report)
+
+    async def revoked(self) -> None:
+        """Let go of all partitions; what is in flight comes to nothing."""
+        scans = list(self._scans.values())
+        self._scans.clear()
+        for scan in scans:
+            scan.cancel()
+        await asyncio.gather(*scans, return_exceptions=True)
+        self._plain.clear()
+        for cut in self._cuts.values():
+            cut.is_void = True
+        self._cuts.clear()
+        self._scheduler.drop(lambda key: True)
+
+    # -- the loops -----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Start calls for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._plain:
+                plain, self._plain = self._plain, {}
+                self._start(self._publish_plain(list(plain)), self._others)
+            self._start_calls()
+            self._metrics.waiting_users.set(self._scheduler.n_waiting + self._scheduler.n_spare)
+            self._metrics.refreshes_in_flight.set(self._scheduler.n_in_flight)
+
+    async def watch_model(self) -> None:
+        """Learn which model serves, again and again."""
+        while True:
+            await self.renew_model()
+            await asyncio.sleep(MODEL_POLL_S if self.model is not None else 0.2)
+
+    async def renew_model(self) -> None:
+        """Ask which model serves; with a new one, everybody is owed a refresh."""
+        try:
+            model = await self._encoder.model()
+        except VersionMismatch as error:
+            self._complain(str(error))
+            self.model = None
+            return
+        except FreshetError:
+            return  # keep what is known; the calls themselves notice an encoder that is down
+        if model != self.model:
+            log.info("model_serves", version=model.model_version, codebook=model.codebook_version)
+            self.model = model
+            for partition in list(self._partitions.values()):
+                self.assigned(partition)
+        self._wake.set()
+
+    def _start_calls(self) -> None:
+        while self.model is not None and len(self._calls) < self._n_slots():
+            taken = self._scheduler.take(USERS_A_CALL)
+            if not taken:
+                return
+            self._start(self._call(taken, self.model), self._calls)
+
+    def _n_slots(self) -> int:
+        if self._n_failures == 0:
+            return self._n_requests
+        return 1 if time.monotonic() >= self._resume_at else 0
+
+    def _start(self, work: Coroutine[None, None, None], among: set[asyncio.Task[None]]) -> None:
+        task = asyncio.create_task(work)
+        among.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            among.discard(task)
+            self._wake.set()
+            _report(task)
+
+        task.add_done_callback(ended)
+
+    # -- one call ------------------------------------------------------------------------------
+
+    async def _call(self, taken: Sequence[tuple[Key, Priority]], model: Model) -> None:
+        priorities = dict(taken)
+        cuts = {key: cut for key in priorities if (cut := self._cut(key, priorities[key], model))}
+        for key in priorities.keys() - cuts.keys():
+            self._scheduler.done(key)
+        self._cuts |= cuts
+        try:
+            if await self._exchange(cuts, model):
+                self._n_failures = 0
+            else:
+                await self._follow_model(model)
+        except FreshetError as error:
+            self._failed(error)
+            if not (error.retryable or isinstance(error, TooLate)):
+                await self._one_by_one(cuts, model, error)
+        finally:
+            for key, cut in cuts.items():
+                if self._cuts.get(key) is cut:  # not done: again, when calls are resumed
+                    del self._cuts[key]
+                    self._scheduler.retry(key, priorities[key])
+
+    def _cut(self, key: Key, priority: Priority, model: Model) -> Cut | None:
+        number, user_key = key
+        partition = self._partitions.get(number)
+        if partition is None:
+            return None
+        user = partition.user(user_key)
+        if user.head.n_events == 0:
+            self._plain[key] = None
+            return None
+        is_crowded = self._scheduler.n_waiting > self._light_above
+        light = is_crowded and priority is not Priority.OPEN_FEED
+        tier = Tier.TIER_LIGHT if light else Tier.TIER_REFINED
+        return cut_state(partition, user, model, self._catalogue, tier)
+
+    async def _follow_model(self, stale: Model) -> None:
+        """Another model serves: the users are cut anew for it."""
+        await self.renew_model()
+        if self.model == stale:  # it says one thing and does another: do not ask in circles
+            self._pause()
+
+    async def _exchange(self, cuts: Mapping[Key, Cut], model: Model) -> bool:
+        """Ask, and send what the encoder lacks, until each user is done with; False when the
+        model is no longer served."""
+        is_current = True
+        pending = dict(cuts)
+        items: list[ItemText] = []
+        gone: list[RecentItem] = []
+        for _ in range(MAX_ROUNDS):
+            pending = {key: cut for key, cut in pending.items() if self._is_valid(key, cut)}
+            if not pending:
+                break
+            results = await self._ask(list(pending.values()), items, gone)
+            items, gone = [], []
+            await self._publish(pending, results)
+            is_current &= not any(result.status == _STALE for result in results)
+            pending = {
+                key: cut
+                for (key, cut), result in zip(pending.items(), results, strict=True)
+                if self._is_valid(key, cut) and self._supply(key, cut, result, model, items, gone)
+            }
+        if pending:
+            raise TooLate(f"the encoder still lacked state after {MAX_ROUNDS} rounds")
+        return is_current
+
+    async def _ask(
+        self, cuts: Sequence[Cut], items: list[ItemText], gone: list[RecentItem]
+    ) -> Sequence[UserResult]:
+        start = time.monotonic()
+        requested_us = time.time_ns() // 1000
+        for cut in cuts:
+            cut.requested_us = cut.requested_us or requested_us
+        states = [cut.state for cut in cuts]
+        request = RefreshRequest(users=states, items=items, item_gone=gone)
+        response = await self._encoder.refresh(request)
+        self._metrics.refresh_seconds.observe(time.monotonic() - start)
+        if len(response.results) != len(cuts):
+            n_results = len(response.results)
+            raise FreshetError(f"the encoder gave {n_results} results for {len(cuts)} users")
+        return response.results
+
+    def _supply(
+        self,
+        key: Key,
+        cut: Cut,
+        result: UserResult,
+        model: Model,
+        items: list[ItemText],
+        gone: list[RecentItem],
+    ) -> bool:
+        """Prepare the next round for a user; False when there is none."""
+        name = ResultStatus.Name(result.status).removeprefix("RESULT_STATUS_").lower()
+        self._metrics.refreshes.labels(name).inc()
+        match result.status:
+            case ResultStatus.RESULT_STATUS_NEED_BLOCKS:
+                number, user_key = key
+                send_blocks(
+                    cut,
+                    result.need_blocks,
+                    model,
+                    lambda index, digest: self._blocks.get(number, user_key, index, digest),
+                )
+                return True
+            case ResultStatus.RESULT_STATUS_NEED_ITEMS:
+                texts, missing = texts_for(result.need_items, cut.state.tenant, self._catalogue)
+                items += texts
+                gone += missing
+                return True
+            case ResultStatus.RESULT_STATUS_OK | ResultStatus.RESULT_STATUS_STALE_MODEL:
+                return False
+        self._complain(f"{name}: {result.reason}")
+        self._give_up(key, cut)
+        return False
+
+    async def _one_by_one(self, cuts: Mapping[Key, Cut], model: Model, error: FreshetError) -> None:
+        """Find whose state a call failed for."""
+        if len(cuts) == 1:
+            ((key, cut),) = cuts.items()
+            self._complain(str(error))
+            self._give_up(key, cut)
+            return
+        for key, cut in cuts.items():
+            if not self._is_valid(key, cut):
+                continue
+            try:
+                await self._exchange({key: cut}, model)
+            except FreshetError as alone:
+                if alone.retryable or isinstance(alone, TooLate):
+                    return
+                self._complain(str(alone))
+                self._give_up(key, cut)
+
+    def _is_valid(self, key: Key, cut: Cut) -> bool:
+        """Whether the answer for a cut is still wanted."""
+        if self._cuts.get(key) is not cut:
+            return False
+        if cut.is_void or not cut.partition.is_open:
+            self._give_up(key, cut)
+            return False
+        return True
+
+    def _give_up(self, key: Key, cut: Cut) -> None:
+        if self._cuts.get(key) is cut:
+            del self._cuts[key]
+            self._scheduler.done(key)
+
+    # -- publishing ----------------------------------------------------------------------------
+
+    async def _publish(self, cuts: Mapping[Key, Cut], results: Iterable[UserResult]) -> None:
+        ready = [
+            (key, cut, result)
+            for (key, cut), result in zip(cuts.items(), results, strict=True)
+            if result.status == ResultStatus.RESULT_STATUS_OK and self._is_valid(key, cut)
+        ]
+        await asyncio.gather(*(self._publish_one(*one) for one in ready))
+
+    async def _publish_one(self, key: Key, cut: Cut, result: UserResult) -> None:
+        applied = cut.partition.user(cut.user_key).head.watermark
+        record = interests_record(cut, result.interests, applied)
+        if not await self._deliver(cut.partition, cut.user_key, record):
+            return
+        if not self._is_valid(key, cut):
+            return
+        interests = result.interests
+        published = Published(
+            cut.encoded_offset,
+            interests.model_version,
+            interests.model_sequence,
+            interests.tier,
+            cut.state.n_events,
+        )
+        cut.partition.put_published(cut.user_key, published)
+        self._keep_blocks(cut, result)
+        self._metrics.published.labels(Tier.Name(interests.tier)).inc()
+        self._metrics.refreshes.labels("ok").inc()
+        self._give_up(key, cut)
+        if cut.state.tier == Tier.TIER_LIGHT:
+            self._touch(key, True, Priority.SPARE)
+
+    async def _publish_plain(self, keys: Sequence[Key]) -> None:
+        await asyncio.gather(*(self._publish_plain_one(key) for key in keys))
+
+    async def _publish_plain_one(self, key: Key) -> None:
+        partition = self._partitions.get(key[0])
+        if partition is None:
+            return
+        user = partition.user(key[1])
+        if user.head.n_events:
+            return  # the scheduler has him
+        record = plain_record(partition, user)
+        if not await self._deliver(partition, user.key, record):
+            self._plain[key] = None
+            return
+        if partition.is_open and partition.user(key[1]).head.n_events == 0:
+            partition.put_published(key[1], Published(record.encoded_offset))
+            self._metrics.published.labels("NONE").inc()
+
+    async def _deliver(self, partition: Partition, user_key: bytes, record: UserInterests) -> bool:
+        value = record.SerializeToString()
+        outgoing = Outgoing(self._topics.interests, user_key, value, partition.number)
+        try:
+            await (await self._outbox.send(outgoing))
+        except KafkaError as error:
+            log.warning("interests_not_published", error=str(error))
+            self._pause()
+            return False
+        return True
+
+    def _keep_blocks(self, cut: Cut, result: UserResult) -> None:
+        if not result.closed_blocks:
+            return
+        index_of = {block.digest: cut.first_block + i for i, block in enumerate(cut.state.blocks)}
+        for block in result.closed_blocks:
+            if block.digest in index_of:
+                index = index_of[block.digest]
+                number = cut.partition.number
+                self._blocks.put(number, cut.user_key, index, block.digest, block.memory)
+
+    # -- failures ------------------------------------------------------------------------------
+
+    def _failed(self, error: FreshetError) -> None:
+        self._metrics.refresh_failures.labels(error.reason()).inc()
+        if self._n_failures == 0:
+            log.warning("refresh_failed", reason=error.reason(), message=str(error))
+        self._pause()
+
+    def _pause(self) -> None:
+        """Let calls rest, longer each time, with jitter."""
+        pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self._n_failures)
+        self._n_failures += 1
+        pause_s *= random.uniform(0.5, 1.0)
+        self._resume_at = time.monotonic() + pause_s
+        asyncio.get_running_loop().call_later(pause_s, self._wake.set)
+
+    def _complain(self, message: str) -> None:
+        """Log a refusal, once each."""
+        if message not in self._complaints and len(self._complaints) < 100:
+            self._complaints.add(message)
+            log.error("refresh_refused", message=message)
+
+    # -- who is owed ---------------------------------------------------------------------------
+
+    async def _scan(self, partition: Partition) -> None:
+        model_version = self.model.model_version if self.model is not None else None
+        n_owed = 0
+        for i, (stored_key, head) in enumerate(partition.stored_items(HEAD)):
+            user_key = stored_key[len(HEAD) :]
+            if self._is_owed(partition, user_key, head, model_version):
+                n_owed += 1
+                key = (partition.number, user_key)
+                self._touch(key, head_has_events(head), Priority.SPARE)
+            if i % _SCAN_STEP == 0:
+                await asyncio.sleep(0)
+            while self._scheduler.n_spare > MAX_SPARE and model_version is not None:
+                await asyncio.sleep(0.05)
+        if n_owed:
+            log.info("refreshes_owed", partition=partition.number, n_users=n_owed)
+
+    def _is_owed(
+        self, partition: Partition, user_key: bytes, head: bytes, model_version: str | None
+    ) -> bool:
+        has_events = head_has_events(head)
+        if has_events and model_version is None:
+            return False  # there is another scan as soon as the encoder answers
+        published = partition.published(user_key)
+        watermark = head_watermark(head)
+        return published is None or not published.is_current(watermark, model_version or "")
+
+
+def _report(task: "asyncio.Task[None]") -> None:
+    """Log what nobody awaits: a bug of ours."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("refresh_task_crashed", exc_info=error)

@@ -1,0 +1,175 @@
+"""From the bytes of one record of rec.events to what the fold wants, and what it refuses.
+
+Pure, and a function of the record alone (its bytes, place and broker's timestamp), so that folding
+the log again gives the same histories. The producer SDK checks too (stream/validity.py), but this
+is the side that counts: records come from producers of any language.
+
+One bad event goes to the dead letters alone, and its siblings apply. What cannot be read at all, or
+names no user, goes there whole: there is nobody whose offsets it could move.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from google.protobuf.message import DecodeError
+
+from protos.actions import Action
+from protos.errors import InvalidInput
+from protos.history import FoldEvent
+from protos.keys import (
+    MAX_ID_BYTES,
+    checked_id,
+    checked_tenant,
+    compose_key,
+    event_hash,
+    short_item_hash,
+)
+from protos.rec.v1.events_pb2 import Event, EventBatch
+
+FAR_FUTURE_MS = 24 * 3600 * 1000
+
+Actions = Callable[[str], Action | None]
+"""(name) -> the declared action, or None: `declared_actions().get`"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record stands in the log, and when the broker wrote it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """One dead letter."""
+
+    reason: str
+    """snake_case, for programs"""
+    detail: str
+    index: int | None = None
+    """Which event of the record; None: the record as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """What a record says. `batch` is None when it could not be read or names no user."""
+
+    batch: EventBatch | None
+    tenant: str = ""
+    user_key: bytes = b""
+    events: tuple[FoldEvent, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    n_impressions: int = 0
+    is_erasure: bool = False
+
+
+class RefusedEvent(Exception):
+    """An event cannot be applied. Never leaves this module."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+def validate(value: bytes | None, place: Place, action_of: Actions) -> Validated:
+    """Read one record. Never raises: what is wrong with it is in the answer."""
+    try:
+        batch = _parsed(value)
+        tenant, user_key = _user(batch)
+    except RefusedEvent as error:
+        return Validated(None, rejected=(Rejected(error.reason, error.detail),))
+    if batch.HasField("erase"):
+        return _validated_erasure(batch, tenant, user_key)
+    if not batch.events:
+        refusal = Rejected("no_events", "the record has neither events nor an erasure")
+        return Validated(batch, tenant, user_key, rejected=(refusal,))
+    events: list[FoldEvent] = []
+    rejected: list[Rejected] = []
+    n_impressions = 0
+    for index, event in enumerate(batch.events):
+        try:
+            action = _action(event, action_of)
+            fold_event = _fold_event(event, action, tenant, place, index)
+        except RefusedEvent as error:
+            rejected.append(Rejected(error.reason, error.detail, index))
+            continue
+        if action.history:
+            events.append(fold_event)
+        else:
+            n_impressions += 1
+    return Validated(batch, tenant, user_key, tuple(events), tuple(rejected), n_impressions)
+
+
+def _parsed(value: bytes | None) -> EventBatch:
+    if not value:
+        raise RefusedEvent("empty_value", "the record has no value; send an EventBatch")
+    try:
+        return EventBatch.FromString(value)
+    except DecodeError as error:
+        raise RefusedEvent("garbage", f"the value is no EventBatch: {error}") from error
+
+
+def _user(batch: EventBatch) -> tuple[str, bytes]:
+    try:
+        tenant = checked_tenant(batch.tenant)
+    except InvalidInput as error:
+        raise RefusedEvent("bad_tenant", str(error)) from error
+    if not batch.user_id:
+        raise RefusedEvent("missing_user_id", "user_id is empty")
+    _check_id(batch.user_id, "user_id")
+    return tenant, compose_key(tenant, batch.user_id)
+
+
+def _validated_erasure(batch: EventBatch, tenant: str, user_key: bytes) -> Validated:
+    if batch.events:
+        detail = "a record either erases its user or has events; send two"
+        return Validated(batch, tenant, user_key, rejected=(Rejected("erase_with_events", detail),))
+    return Validated(batch, tenant, user_key, is_erasure=True)
+
+
+def _action(event: Event, action_of: Actions) -> Action:
+    action = action_of(event.action)
+    if action is None:
+        detail = f"action {event.action[:40]!r} is not declared in protos/actions.toml"
+        raise RefusedEvent("undeclared_action" if event.action else "missing_action", detail)
+    return action
+
+
+def _fold_event(event: Event, action: Action, tenant: str, place: Place, index: int) -> FoldEvent:
+    item_id = event.item_id
+    if not item_id:
+        raise RefusedEvent("missing_item_id", "item_id is empty")
+    _check_id(item_id, "item_id")
+    time_ms = event.event_time_ms
+    if time_ms <= 0:
+        raise RefusedEvent("missing_event_time", f"event_time_ms is {time_ms}; it must be above 0")
+    if time_ms > place.timestamp_ms + FAR_FUTURE_MS:
+        ahead_h = (time_ms - place.timestamp_ms) / 3_600_000
+        raise RefusedEvent("far_future", f"event_time_ms is {ahead_h:.1f} h after its record")
+    event_id = event.event_id or name_event(place, index)
+    _check_id(event_id, "event_id")
+    return FoldEvent(
+        event_id, event_hash(event_id), item_id, _item_hash(tenant, item_id), action.code, time_ms
+    )
+
+
+def name_event(place: Place, index: int) -> str:
+    """Return the name of an event that came without one: where its record stands."""
+    return f"{place.partition}-{place.offset}-{index}"
+
+
+def _check_id(value: str, field: str) -> None:
+    # A character has at most 4 bytes, so most ids need no encoding to be measured.
+    if 4 * len(value) <= MAX_ID_BYTES:
+        return
+    try:
+        checked_id(value, field)
+    except InvalidInput as error:
+        raise RefusedEvent(f"{field}_too_long", str(error)) from error
+
+
+_item_hash = lru_cache(65_536)(short_item_hash)
