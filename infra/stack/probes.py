@@ -1,0 +1,111 @@
+"""Is a service there, and does it answer in its own protocol?
+
+An open port is not enough: a broker listens before it leads its partitions, a gRPC server while it
+loads its model.
+"""
+
+import logging
+import socket
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+import grpc
+from grpc_health.v1 import health_pb2
+
+TIMEOUT_S = 2.0
+
+Kind = Literal["kafka", "grpc", "http", "tcp"]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How to ask a service whether it is healthy."""
+
+    kind: Kind
+    target: str
+    """host:port; for kind "http" a URL."""
+
+    def is_healthy(self, timeout_s: float = TIMEOUT_S) -> bool:
+        """Ask once; never raises, and takes little longer than `timeout_s`."""
+        match self.kind:
+            case "http":
+                return _answers_http(self.target, timeout_s)
+            case "grpc":
+                return _accepts(self.target, timeout_s) and _serves_grpc(self.target, timeout_s)
+            case "kafka":
+                return _accepts_any(self.target, timeout_s) and _has_brokers(self.target, timeout_s)
+            case "tcp":
+                return _accepts(self.target, timeout_s)
+
+
+def milvus_probe(uri: str) -> Probe:
+    """Return how to ask a Milvus at this URI. One behind TLS is only asked for its port: gRPC
+    health there may want credentials that are not ours to hold."""
+    parts = urlsplit(uri)
+    port = parts.port or (443 if parts.scheme == "https" else 19530)
+    return Probe("tcp" if parts.scheme == "https" else "grpc", f"{parts.hostname}:{port}")
+
+
+def _accepts(address: str, timeout_s: float) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout_s):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def _accepts_any(bootstrap: str, timeout_s: float) -> bool:
+    return any(_accepts(address.strip(), timeout_s) for address in bootstrap.split(","))
+
+
+def _serves_grpc(address: str, timeout_s: float) -> bool:
+    with grpc.insecure_channel(address) as channel:
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        try:
+            reply = check(health_pb2.HealthCheckRequest(), timeout=timeout_s)
+        except grpc.RpcError:
+            return False
+    return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _answers_http(url: str, timeout_s: float) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s):
+            return True
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code < 500
+    except (OSError, ValueError):
+        return False
+
+
+def _has_brokers(bootstrap: str, timeout_s: float) -> bool:
+    # Imported here: `freshet down` and the guard need no Kafka client.
+    from kafka import KafkaAdminClient
+    from kafka.errors import KafkaError
+
+    logger = logging.getLogger("kafka")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)  # a broker that is not up yet is no news to a probe
+    try:
+        admin = KafkaAdminClient(
+            bootstrap_servers=bootstrap.split(","),
+            request_timeout_ms=int(timeout_s * 1000),
+            bootstrap_timeout_ms=int(timeout_s * 1000),
+        )
+        try:
+            return bool(admin.describe_cluster()["brokers"])
+        finally:
+            admin.close()
+    except (KafkaError, OSError, ValueError):
+        return False
+    finally:
+        logger.setLevel(before)
