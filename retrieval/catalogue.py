@@ -1,0 +1,151 @@
+"""The catalogue as retrieval needs it: follows rec.item-vectors to name items and to compare them.
+
+Milvus finds; this names. A found item that the catalogue lacks, or that is no longer available, is
+not shown, so that a search that is a moment behind (Milvus reads are bounded, not strong) shows
+nothing that was deleted. It also holds each item's vectors, for diversity in the merge.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+from google.protobuf.message import DecodeError
+
+from infra.kafka_follower import Record
+from protos.errors import InvalidInput
+from protos.keys import checked_id, checked_tenant, compose_key, short_item_hash
+from protos.rec.v1.items_pb2 import Item, ItemVector
+from retrieval.lru import Lru
+from retrieval.measures import REFUSED_RECORDS
+from retrieval.store import ITEMS, Store, put_offsets
+from retrieval.vectors import Floats, embedding_vector
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueItem:
+    """One item, read-only."""
+
+    key: bytes
+    item: Item
+    categories: tuple[str, ...]
+    short_hash: int
+    vectors: dict[str, Floats]
+    """By model version. (D,)"""
+
+    @property
+    def tenant(self) -> str:
+        return self.item.tenant
+
+    @property
+    def item_id(self) -> str:
+        return self.item.item_id
+
+    @property
+    def title(self) -> str:
+        return self.item.title
+
+    @property
+    def available(self) -> bool:
+        return self.item.available if self.item.HasField("available") else True
+
+
+class Catalogue:
+    def __init__(self, store: Store, *, max_bytes: int) -> None:
+        self._store = store
+        self.items: Lru[bytes, CatalogueItem] = Lru(max_bytes)
+
+    def get(self, tenant: str, item_id: str) -> CatalogueItem | None:
+        return self.get_many([compose_key(tenant, item_id)])[0]
+
+    def get_many(self, keys: Sequence[bytes]) -> list[CatalogueItem | None]:
+        """Return the items in the order of their keys (tenant/item); None where unknown."""
+        found = self.items.get_many(keys)
+        for at, item in enumerate(found):
+            if item is None:
+                found[at] = self._load(keys[at])
+        return found
+
+    def apply(self, topic: str, records: Sequence[Record]) -> None:
+        """Take a batch of rec.item-vectors. Called on that topic's follower thread only."""
+        batch, news = self._store.batch(), dict[bytes, CatalogueItem | None]()
+        for record in records:
+            if record.value is None:
+                batch.delete(ITEMS, record.key)
+                news[record.key] = None
+                continue
+            try:
+                news[record.key] = parse_item(topic, record)
+            except InvalidInput as error:
+                refuse_item(topic, record, error)
+                continue
+            batch.put(ITEMS, record.key, record.value)
+        offsets = self._store.next_offsets(f"catalogue:{topic}")
+        offsets |= {record.partition: record.offset + 1 for record in records}
+        put_offsets(batch, f"catalogue:{topic}", offsets)
+        batch.write()
+        self._remember(news)
+
+    def _remember(self, news: dict[bytes, CatalogueItem | None]) -> None:
+        for key, item in news.items():
+            if item is None:
+                self.items.drop(key)
+            else:
+                self.items.put(key, item, _cost(item))
+
+    def _load(self, key: bytes) -> CatalogueItem | None:
+        raw = self._store.get(ITEMS, key)
+        if raw is None:
+            return None
+        item = _item(ItemVector.FromString(raw), key)
+        return self.items.put_if_absent(key, item, _cost(item))
+
+
+def parse_item(topic: str, record: Record) -> CatalogueItem:
+    """Read a record of rec.item-vectors. A vector of a wrong length is left out and counted.
+
+    Raises InvalidInput for what is no item, or not the item that the key names.
+    """
+    try:
+        message = ItemVector.FromString(record.value or b"")
+    except DecodeError as error:
+        raise InvalidInput("the value is no ItemVector") from error
+    checked_id(message.item.item_id, "item_id")
+    tenant = checked_tenant(message.item.tenant)
+    if record.key != compose_key(tenant, message.item.item_id):
+        raise InvalidInput("the key names another item than the value")
+    item = _item(message, record.key)
+    if len(item.vectors) < len(message.embeddings):
+        refuse_item(topic, record, InvalidInput("a vector has a wrong length"), what="vector")
+    return item
+
+
+def refuse_item(topic: str, record: Record, error: InvalidInput, what: str = "item") -> None:
+    REFUSED_RECORDS.labels(topic, what).inc()
+    log.warning(
+        "record_refused",
+        topic=topic,
+        partition=record.partition,
+        offset=record.offset,
+        what=what,
+        message=str(error),
+    )
+
+
+def _item(message: ItemVector, key: bytes) -> CatalogueItem:
+    item, vectors = message.item, dict[str, Floats]()
+    item.tenant = checked_tenant(item.tenant)
+    for embedding in message.embeddings:
+        try:
+            vectors[embedding.model_version] = embedding_vector(embedding)
+        except InvalidInput:
+            continue
+    short_hash = short_item_hash(item.tenant, item.item_id)
+    return CatalogueItem(key, item, tuple(item.categories), short_hash, vectors)
+
+
+def _cost(item: CatalogueItem) -> int:
+    """Estimate the memory of an entry: messages in memory take about four times their bytes."""
+    vectors = sum(vector.nbytes + 150 for vector in item.vectors.values())
+    return item.item.ByteSize() * 4 + vectors + 500

@@ -1,0 +1,134 @@
+"""One open feed: the feed now, then again whenever it changes.
+
+Latest state wins: while a push is under way or its minimum interval runs, news only set a flag, and
+the next push reads the newest state. Whoever is still on the trending list is also told when that
+moves, though not more often than every two seconds, and only when their own feed is another one.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from protos.rec.v1.interests_pb2 import Hop
+from protos.rec.v1.recommend_pb2 import Feed, Source, StreamFeedResponse
+from retrieval.changes import Changes, trending_key
+from retrieval.deadlines import Deadline
+from retrieval.interests import Known, UserCache, user_key
+from retrieval.measures import HOP_SECONDS, PUSH_SECONDS, PUSHES
+from retrieval.queries import Query
+from retrieval.recommend import Recommender
+
+HEARTBEAT_S = 15.0
+TRENDING_INTERVAL_S = 2.0
+PUSH_DEADLINE_S = 2.0
+
+_TRENDING = (Source.SOURCE_TRENDING, Source.SOURCE_TRENDING_CATEGORY)
+
+
+class LiveFeed:
+    """The pushes of one StreamFeed call; one consumer."""
+
+    def __init__(
+        self,
+        query: Query,
+        users: UserCache,
+        recommender: Recommender,
+        changes: Changes,
+        *,
+        min_interval_s: float = 0.0,
+        heartbeat_s: float = HEARTBEAT_S,
+    ) -> None:
+        self._query, self._users, self._recommender = query, users, recommender
+        self._changes = changes
+        self._min_interval_s, self._heartbeat_s = min_interval_s, heartbeat_s
+        self._sequence = 0
+        self._order: tuple[int, int, int, int] | None = None
+        self._last: Feed | None = None
+
+    async def pushes(self, closing: asyncio.Event) -> AsyncIterator[StreamFeedResponse]:
+        """Yield until `closing` is set; whoever sets it also announces the user's key."""
+        tenant, user_id = self._query.tenant, self._query.user_id
+        with (
+            self._changes.watch(user_key(tenant, user_id)) as news,
+            self._changes.watch(trending_key(tenant)) as trend,
+        ):
+            has_news = True
+            while not closing.is_set():
+                news.clear()
+                trend.clear()
+                push = await self._next()
+                if push is not None:
+                    yield push
+                    await _set_within(closing, self._min_interval_s)
+                elif not has_news:
+                    yield StreamFeedResponse(heartbeat=True, sequence=self._sequence)
+                has_news = await self._wait(news, trend)
+
+    async def _wait(self, news: asyncio.Event, trend: asyncio.Event) -> bool:
+        """Wait for something to look at; False when it is time for a heartbeat."""
+        if not self._is_trending:
+            return await _set_within(news, self._heartbeat_s)
+        until_s = time.monotonic() + self._heartbeat_s
+        while (left_s := until_s - time.monotonic()) > 0:
+            if await _set_within(news, min(TRENDING_INTERVAL_S, left_s)) or trend.is_set():
+                return True
+        return False
+
+    async def _next(self) -> StreamFeedResponse | None:
+        """Return what to push, or None when nothing that the reader sees has changed.
+
+        A degraded feed is computed again at each heartbeat: what was away may be back.
+        """
+        known = self._users.get(self._query.tenant, self._query.user_id)
+        order = known.order if known is not None else None
+        is_same = self._last is not None and self._order == order
+        if is_same and self._last is not None and not self._last.degraded_reason:
+            return None
+        answer = await self._recommender.feed(self._query, Deadline.after(PUSH_DEADLINE_S))
+        if is_same and self._last is not None and _ids(self._last) == _ids(answer.feed):
+            return None
+        push = _push(known, answer.feed, answer.searched_us, is_first=self._last is None)
+        push.sequence = self._sequence
+        self._order, self._last = order, answer.feed
+        self._sequence += 1
+        return push
+
+    @property
+    def _is_trending(self) -> bool:
+        return self._last is not None and self._last.source in _TRENDING
+
+
+def _push(
+    known: Known | None, feed: Feed, searched_us: int, *, is_first: bool
+) -> StreamFeedResponse:
+    push = StreamFeedResponse(feed=feed)
+    pushed_us = time.time_ns() // 1000
+    if known is not None and known.state.HasField("cause"):
+        push.cause.CopyFrom(known.state.cause)
+        push.hops.extend(known.state.hops)
+        push.hops.append(Hop(name="searched", at_us=searched_us))
+        push.hops.append(Hop(name="pushed", at_us=pushed_us))
+        if not is_first:
+            push.since_event_ms = pushed_us / 1000 - known.state.cause.accepted_ms
+            _measure(push)
+    PUSHES.labels(Source.Name(feed.source)).inc()
+    return push
+
+
+def _measure(push: StreamFeedResponse) -> None:
+    PUSH_SECONDS.observe(max(0.0, push.since_event_ms / 1000))
+    for before, hop in zip(push.hops, push.hops[1:], strict=False):
+        HOP_SECONDS.labels(hop.name).observe(max(0.0, (hop.at_us - before.at_us) / 1e6))
+
+
+def _ids(feed: Feed) -> list[str]:
+    return [item.item_id for item in feed.items]
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

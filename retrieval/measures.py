@@ -1,0 +1,53 @@
+"""Prometheus metrics of retrieval.server."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from infra.metrics import LATENCY_BUCKETS_S
+
+ANSWER_SECONDS = Histogram(
+    "freshet_retrieval_answer_seconds",
+    "Time of one Recommend, without the wait for a receipt.",
+    ["source"],
+    buckets=LATENCY_BUCKETS_S,
+)
+RECEIPT_SECONDS = Histogram(
+    "freshet_retrieval_receipt_wait_seconds",
+    "Time that answers waited for a receipt.",
+    ["met"],
+    buckets=LATENCY_BUCKETS_S,
+)
+SEARCH_SECONDS = Histogram(
+    "freshet_retrieval_search_seconds", "Time of one Milvus search.", buckets=LATENCY_BUCKETS_S
+)
+SEARCHES = Counter(
+    "freshet_retrieval_searches_total", "Milvus searches; deeper ones repeat.", ["outcome"]
+)
+PUSHES = Counter("freshet_retrieval_pushes_total", "Feeds pushed on open streams.", ["source"])
+PUSH_SECONDS = Histogram(
+    "freshet_retrieval_push_seconds",
+    "From the broker's append of an event to the push of the feed that it changed.",
+    buckets=LATENCY_BUCKETS_S,
+)
+HOP_SECONDS = Histogram(
+    "freshet_retrieval_hop_seconds",
+    "Time from the hop before to this one, of pushed feeds.",
+    ["hop"],
+    buckets=LATENCY_BUCKETS_S,
+)
+OPEN_FEEDS = Gauge("freshet_retrieval_open_feeds", "Streams open now.")
+REFUSED_RECORDS = Counter(
+    "freshet_retrieval_refused_records_total",
+    "Records of followed topics that could not be used.",
+    ["topic", "reason"],
+)
+STALE_RECORDS = Counter(
+    "freshet_retrieval_stale_records_total",
+    "Records of users that came behind what is known already.",
+)
+CACHE_BYTES = Gauge("freshet_retrieval_cache_bytes", "Memory of a cache.", ["cache"])
+CACHE_ENTRIES = Gauge("freshet_retrieval_cache_entries", "Entries of a cache.", ["cache"])
+LAG_SECONDS = Gauge(
+    "freshet_retrieval_lag_seconds", "Age of the newest record when it was applied.", ["topic"]
+)
+INDEXED = Counter("freshet_retrieval_indexed_items_total", "Items written to Milvus.", ["change"])
+OVERLOADED = Counter("freshet_retrieval_overloaded_total", "Requests turned away.", ["what"])

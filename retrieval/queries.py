@@ -1,0 +1,106 @@
+"""What callers ask for, checked once: protobuf in, frozen values out, InvalidInput for the rest."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from infra.kafka_topics import user_partition
+from protos.errors import InvalidInput
+from protos.keys import checked_id, checked_tenant
+from protos.rec.v1.events_pb2 import Event, Receipt
+from protos.rec.v1.recommend_pb2 import FeedQuery, SeenPolicy
+from retrieval.filters import And, Available, Filter, InCategories, TenantIs
+from retrieval.seen import Policy
+
+MAX_N = 500
+MAX_CATEGORIES = 100
+MAX_EXCLUDED = 10_000
+MAX_SEEN_DAYS = 36_500
+MAX_SESSION_EVENTS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A checked FeedQuery."""
+
+    tenant: str
+    user_id: str
+    n: int
+    categories: tuple[str, ...] = ()
+    excluded: frozenset[str] = frozenset()
+    seen_policy: int = SeenPolicy.SEEN_POLICY_NEVER
+    seen_after_days: int = 0
+    explain: bool = False
+
+    @property
+    def where(self) -> Filter:
+        """What every item of the answer must be."""
+        parts: list[Filter] = [TenantIs(self.tenant), Available()]
+        if self.categories:
+            parts.append(InCategories(self.categories))
+        return And(tuple(parts))
+
+    def policy(self) -> Policy:
+        return Policy.of(self.seen_policy, self.seen_after_days, time.time_ns() // 1_000_000)
+
+
+def checked_query(query: FeedQuery) -> Query:
+    """Raises InvalidInput naming the field."""
+    if query.filter:
+        raise InvalidInput(
+            "filter expressions are not supported yet; leave query.filter empty and use "
+            "query.categories"
+        )
+    if len(query.exclude_item_ids) > MAX_EXCLUDED:
+        raise InvalidInput(
+            f"exclude_item_ids has {len(query.exclude_item_ids)} items; at most {MAX_EXCLUDED:,}"
+        )
+    if query.seen_policy not in SeenPolicy.values():
+        raise InvalidInput(f"seen_policy {query.seen_policy} is not declared")
+    if query.seen_after_days > MAX_SEEN_DAYS:
+        raise InvalidInput(f"seen_after_days is {query.seen_after_days}; at most {MAX_SEEN_DAYS}")
+    return Query(
+        tenant=checked_tenant(query.tenant),
+        user_id=checked_id(query.user_id, "user_id"),
+        n=checked_n(query.n),
+        categories=checked_categories(query.categories),
+        excluded=frozenset(query.exclude_item_ids),
+        seen_policy=query.seen_policy,
+        seen_after_days=query.seen_after_days,
+        explain=query.explain,
+    )
+
+
+def checked_n(n: int) -> int:
+    if not 1 <= n <= MAX_N:
+        raise InvalidInput(f"n is {n}; ask for 1 to {MAX_N} items")
+    return n
+
+
+def checked_categories(categories: Sequence[str]) -> tuple[str, ...]:
+    if len(categories) > MAX_CATEGORIES:
+        raise InvalidInput(f"categories has {len(categories)} names; at most {MAX_CATEGORIES}")
+    return tuple(checked_id(name, "categories") for name in dict.fromkeys(categories))
+
+
+def checked_receipt(receipt: Receipt, query: Query, n_partitions: int) -> Receipt:
+    """Raises InvalidInput for a receipt that cannot be this user's."""
+    if (checked_tenant(receipt.tenant), receipt.user_id) != (query.tenant, query.user_id):
+        raise InvalidInput(f"after is a receipt of another user than {query.user_id!r}")
+    partition = user_partition(query.tenant, query.user_id, n_partitions)
+    if receipt.partition != partition:
+        raise InvalidInput(
+            f"after names partition {receipt.partition}; events of {query.user_id!r} are in "
+            f"{partition}: pass the receipt on as Publish gave it"
+        )
+    if receipt.offset < 0:
+        raise InvalidInput(f"after names offset {receipt.offset}; offsets begin at 0")
+    return receipt
+
+
+def checked_session(events: Sequence[Event]) -> Sequence[Event]:
+    if len(events) > MAX_SESSION_EVENTS:
+        raise InvalidInput(f"session has {len(events)} events; at most {MAX_SESSION_EVENTS:,}")
+    for event in events:
+        checked_id(event.item_id, "session.item_id")
+    return events

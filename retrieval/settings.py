@@ -1,0 +1,41 @@
+"""Settings of the two processes of this package."""
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+from infra.settings import Port, settings_config
+
+
+class RetrievalSettings(BaseSettings):
+    """retrieval.server"""
+
+    model_config = settings_config("FRESHET_RETRIEVAL_")
+
+    listen: str = "127.0.0.1:50053"
+    metrics_port: Port = 9103
+    collection_prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_]{0,64}$")] = ""
+    """Milvus collections are called freshet_<prefix>_<model version>; empty: the topic prefix."""
+    index: bool = True
+    """Whether this replica writes items to Milvus; one replica is enough."""
+    cache_mib: Annotated[int, Field(ge=1, le=65536)] = 256
+    """Memory for users and items; what does not fit is read from RocksDB."""
+    milvus_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 1000
+    """At most this long for one search, and never past the caller's deadline."""
+    default_deadline_ms: Annotated[int, Field(ge=1, le=60_000)] = 2000
+    """For callers that set none."""
+    max_in_flight: Annotated[int, Field(ge=1)] = 512
+    """Requests at work; more are answered RESOURCE_EXHAUSTED."""
+    max_open_feeds: Annotated[int, Field(ge=1)] = 10_000
+
+
+class WebSettings(BaseSettings):
+    """retrieval.web"""
+
+    model_config = settings_config("FRESHET_WEB_")
+
+    listen: str = "127.0.0.1:8080"
+    metrics_port: Port = 9104
+    tenant: str = "default"
+    """Whose users the page shows."""
