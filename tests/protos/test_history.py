@@ -2,7 +2,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from protos.errors import VersionMismatch
@@ -159,7 +159,6 @@ def as_event(row) -> FoldEvent:
     return event(number, item=item, time_ms=time_ms, action=action)
 
 
-@settings(deadline=None)
 @given(records)
 def test_a_head_survives_its_bytes_at_any_moment(batches):
     kept, stored = Head.empty(SHAPE), Head.empty(SHAPE)
@@ -171,7 +170,6 @@ def test_a_head_survives_its_bytes_at_any_moment(batches):
         assert stored == kept
 
 
-@settings(deadline=None)
 @given(records, st.data())
 def test_any_redelivery_gives_the_same_state(batches, data):
     """A crash makes Kafka deliver again from any earlier offset, any number of times."""
@@ -187,7 +185,6 @@ def test_any_redelivery_gives_the_same_state(batches, data):
     assert closed_again == closed_once
 
 
-@settings(deadline=None)
 @given(records, st.sets(st.integers(0, 11)))
 def test_all_but_the_codes_is_the_same_whether_or_not_items_were_known(batches, unknown):
     known, blind = Head.empty(SHAPE), Head.empty(SHAPE)

@@ -1,0 +1,145 @@
+"""Every process, started as a user starts them: an event goes in by Kafka, a feed comes out."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import grpc
+import pytest
+
+from infra.endpoints import Endpoints
+from infra.hops import hop_durations
+from infra.witness import channel_to, moved_items, watch_feed
+from protos.rec.v1 import events_pb2, recommend_pb2, recommend_pb2_grpc
+from stream.producer import Producer
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+FRESHET = str(Path(sys.executable).with_name("freshet"))
+
+
+def freshet(state: Path, *words: str) -> None:
+    environment = os.environ | {"FRESHET_STATE": str(state)}
+    done = subprocess.run(
+        [FRESHET, *words], env=environment, capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, f"freshet {' '.join(words)}:\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    state = tmp_path_factory.mktemp("freshet") / ".freshet"
+    freshet(state, "data", "fetch", "ml-100k")
+    freshet(state, "train", "ml-100k", "--quick")
+    try:
+        freshet(state, "up", "--detach")
+        freshet(state, "replay", "ml-100k", "--flat-out", "--limit", "3000")
+        patch = pytest.MonkeyPatch()
+        patch.setenv("FRESHET_STATE", str(state))
+        yield Endpoints.load()
+        patch.undo()
+    finally:
+        freshet(state, "down", "--purge")
+
+
+@pytest.fixture
+def busy_user(stack):
+    """A user of the replayed data whose feed is refined and full."""
+
+    async def find() -> str:
+        async with channel_to(stack.retrieval) as channel:
+            stub = recommend_pb2_grpc.RecommendServiceStub(channel)
+            deadline = time.monotonic() + 120
+            while time.monotonic() < deadline:
+                users = (await stub.ListUsers(recommend_pb2.ListUsersRequest(), timeout=10)).users
+                for user in sorted(users, key=lambda user: -user.n_events):
+                    query = recommend_pb2.FeedQuery(user_id=user.user_id, n=20)
+                    request = recommend_pb2.RecommendRequest(query=query)
+                    feed = (await stub.Recommend(request, timeout=10)).feed
+                    if feed.source == recommend_pb2.SOURCE_REFINED and len(feed.items) == 20:
+                        return user.user_id
+                await asyncio.sleep(0.5)
+        raise AssertionError("no user had a refined, full feed within two minutes")
+
+    return asyncio.run(find())
+
+
+async def test_an_event_by_the_sdk_changes_the_feed_that_is_watched(stack, busy_user):
+    async with channel_to(stack.retrieval) as channel, watch_feed(channel, busy_user) as watch:
+        before = await watch.first(deadline_s=20)
+        item_id = before.item_ids[-1]
+        with Producer(stack.kafka_bootstrap) as producer:
+            receipt = await asyncio.to_thread(
+                producer.publish, busy_user, item_id=item_id, action="like"
+            )
+        after = await watch.including(receipt.offset, deadline_s=30)
+
+    cause = after.response.cause
+    assert (cause.offset, cause.item_id) == (receipt.offset, item_id)
+    assert item_id not in after.item_ids
+    assert moved_items(before.item_ids, after.item_ids, item_id)
+    names = [hop.name for hop in after.response.hops]
+    assert names == [
+        "accepted", "folded", "requested", "encoded", "published", "received", "searched", "pushed",
+    ]  # fmt: skip
+    durations = hop_durations(after.response.hops)
+    assert all(ms > -2 for ms in durations.values()), durations  # accepted has whole milliseconds
+
+
+async def test_the_next_call_after_an_event_sees_it(stack, busy_user):
+    async with channel_to(stack.retrieval) as channel:
+        stub = recommend_pb2_grpc.RecommendServiceStub(channel)
+        query = recommend_pb2.FeedQuery(user_id=busy_user, n=5)
+        first = (await stub.Recommend(recommend_pb2.RecommendRequest(query=query))).feed
+        item_id = first.items[0].item_id
+        with Producer(stack.kafka_bootstrap) as producer:
+            receipt = await asyncio.to_thread(
+                producer.publish, busy_user, item_id=item_id, action="click"
+            )
+        request = recommend_pb2.RecommendRequest(query=query, after=receipt)
+        feed = (await stub.Recommend(request, timeout=30)).feed
+
+    assert feed.includes_receipt
+    assert feed.encoded_offset >= receipt.offset
+    assert item_id not in [item.item_id for item in feed.items]
+
+
+async def test_a_receipt_beyond_the_end_of_the_log_is_refused(stack, busy_user):
+    async with channel_to(stack.retrieval) as channel:
+        stub = recommend_pb2_grpc.RecommendServiceStub(channel)
+        get_user = recommend_pb2.GetUserRequest(user_id=busy_user)
+        partition = (await stub.GetUser(get_user, timeout=10)).partition
+        beyond = events_pb2.Receipt(
+            tenant="default", user_id=busy_user, partition=partition, offset=10**9
+        )
+        query = recommend_pb2.FeedQuery(user_id=busy_user, n=5)
+        request = recommend_pb2.RecommendRequest(query=query, after=beyond)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Recommend(request, timeout=10)
+
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_user_nobody_knows_gets_what_is_trending(stack, busy_user):
+    async with channel_to(stack.retrieval) as channel:
+        stub = recommend_pb2_grpc.RecommendServiceStub(channel)
+        query = recommend_pb2.FeedQuery(user_id="nobody-knows-me", n=10)
+        request = recommend_pb2.RecommendRequest(query=query)
+        deadline = time.monotonic() + 60
+        while len((feed := (await stub.Recommend(request, timeout=10)).feed).items) < 10:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.5)
+
+    assert feed.source == recommend_pb2.SOURCE_TRENDING
+
+
+def test_the_page_is_served(stack):
+    with urllib.request.urlopen(f"http://{stack.web}/", timeout=10) as page:
+        body = page.read().decode()
+
+    assert page.status == 200
+    assert "<title>" in body
