@@ -60,8 +60,10 @@ async def _serve(
     await server.start()
     stop_metrics = serve_metrics(settings.metrics_port)
     try:
+        signalled = asyncio.create_task(wait_for_signal())
+        await asyncio.sleep(0)  # it listens before anybody hears that we are ready
         await server.set_serving()
-        await wait_for_signal()
+        await signalled
     finally:
         await server.stop(settings.grace_s)
         stop_metrics()

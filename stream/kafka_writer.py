@@ -13,7 +13,9 @@ Delivery: what `on_done` reports as written is durable, once (the broker drops t
 retries). A failure means unknown, not absent: the record may still have arrived.
 """
 
+import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -90,13 +92,12 @@ class KafkaWriter:
     def __init__(self, bootstrap: str, options: WriterOptions | None = None) -> None:
         """Connect. Raises DependencyDown when no broker answers within `options.timeout_s`."""
         self._bootstrap, self._options = bootstrap, options or WriterOptions()
-        self._budget = _Budget(self._options.buffer_bytes)
+        self._budget = ByteBudget(self._options.buffer_bytes)
         self._n_partitions: dict[str, int] = {}
         self._partition_of = lru_cache(N_REMEMBERED_KEYS)(key_partition)
+        await_broker(bootstrap, self._options.timeout_s)
         try:
             self._kafka = KafkaProducer(**_client_config(bootstrap, self._options))
-        except ValueError as error:
-            raise InvalidInput(f"Kafka's address {bootstrap!r} is no host:port") from error
         except KafkaError as error:
             raise self._translated(error) from error
 
@@ -170,6 +171,38 @@ class KafkaWriter:
         return DependencyDown(f"Kafka at {self._bootstrap} does not answer; is it up? ({error})")
 
 
+def await_broker(bootstrap: str, timeout_s: float) -> None:
+    """Wait until one of the addresses takes connections.
+
+    kafka-python could wait as well, but leaks its sockets when it gives up.
+
+    Raises:
+        InvalidInput: an address is no host:port.
+        DependencyDown: none took a connection in time.
+    """
+    addresses = [_split_address(one) for one in bootstrap.split(",")]
+    ends_at = time.monotonic() + timeout_s
+    while True:
+        for address in addresses:
+            try:
+                socket.create_connection(address, timeout=max(0.1, timeout_s / 4)).close()
+                return
+            except OSError as error:
+                refusal = error
+        if time.monotonic() >= ends_at:
+            raise DependencyDown(
+                f"Kafka at {bootstrap} does not answer; is it up? ({refusal})"
+            ) from refusal
+        time.sleep(0.1)
+
+
+def _split_address(address: str) -> tuple[str, int]:
+    host, _, port = address.strip().rpartition(":")
+    if not host or not port.isdecimal():
+        raise InvalidInput(f"Kafka's address {address!r} is no host:port, e.g. 127.0.0.1:9092")
+    return host.strip("[]"), int(port)
+
+
 def _client_config(bootstrap: str, options: WriterOptions) -> dict[str, object]:
     timeout_ms = round(options.timeout_s * 1000)
     return {
@@ -189,7 +222,7 @@ def _client_config(bootstrap: str, options: WriterOptions) -> dict[str, object]:
     }
 
 
-class _Budget:
+class ByteBudget:
     """Bytes in flight, at most so many; one record always fits."""
 
     def __init__(self, limit_bytes: int) -> None:
