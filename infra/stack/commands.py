@@ -5,7 +5,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from datetime import timedelta
 from types import FrameType
 from typing import Annotated
 
@@ -65,12 +66,17 @@ def up(
     detach: Annotated[
         bool, typer.Option("--detach", help="Return when everything is healthy.")
     ] = False,
+    owner: Annotated[
+        int | None,
+        typer.Option(metavar="PID", help="With --detach: stop when that process ends."),
+    ] = None,
 ) -> None:
     """Start Kafka, Milvus and Freshet here, and follow their logs until Ctrl-C."""
     wanted = parse_names(only)
+    if owner is not None and not (detach and is_alive(owner)):
+        raise InvalidInput("--owner names a living process, and goes with --detach")
     narrator = TerminalNarrator(Console())
     stack = Stack(StateFolder.at(), narrator)
-    logs = LogStream(stack.state.logs, _FOLLOWED, _line_writer(Console()))
     is_started = False
     with _signals_interrupt():
         try:
@@ -82,16 +88,15 @@ def up(
             narrator.rest()
             narrator.done(f"everything is up; state folder {stack.state.path}")
             if detach:
-                stack.disown()
+                stack.hand_over(owner)
                 narrator.done("stop it with: freshet down")
                 return
             narrator.done("stop it with Ctrl-C; its logs follow")
-            _follow(stack, logs)
+            _follow(stack)
         except KeyboardInterrupt:
             _stop_after_interrupt(stack, narrator, is_started)
         finally:
             narrator.rest()
-            logs.close()
 
 
 def _stop_after_interrupt(stack: Stack, narrator: TerminalNarrator, is_started: bool) -> None:
@@ -120,13 +125,14 @@ def _say_already_up(stack: Stack, wanted: frozenset[str], names: frozenset[str])
     )
 
 
-def _follow(stack: Stack, logs: LogStream) -> None:
+def _follow(stack: Stack) -> None:
     """Write the logs until the stack is gone; say so, and fail, when that was a crash."""
     pid = stack.supervisor.pid()
-    while pid is not None and is_alive(pid):
+    with closing(LogStream(stack.state.logs, _FOLLOWED, _line_writer(Console()))) as logs:
+        while pid is not None and is_alive(pid):
+            logs.pump()
+            time.sleep(_PUMP_S)
         logs.pump()
-        time.sleep(_PUMP_S)
-    logs.pump()
     if not (stack.state.run / "supervisord.pid").exists():
         Console().print("the stack was stopped")  # in order: by `freshet down`
         return
@@ -186,10 +192,12 @@ def status(
 
 
 def _table(rows: list[Row]) -> Table:
-    table = Table("name", "state", "health", "address", "pid", "since")
-    table.add_column("memory", justify="right")
+    table = Table("name", "state", "health")
+    for column in ("address", "pid", "up for"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("memory", justify="right", no_wrap=True)
     for row in rows:
-        health = Text("healthy", "green") if row.is_healthy else Text("not healthy", "bold red")
+        health = Text("healthy", "green") if row.is_healthy else Text("unhealthy", "bold red")
         pid = str(row.pid) if row.pid is not None else ""
         table.add_row(
             row.name,
@@ -197,16 +205,16 @@ def _table(rows: list[Row]) -> Table:
             health,
             row.address,
             pid,
-            _since(row.since_ms),
+            _up_for(row.since_ms, time.time()),
             _megabytes(row.memory_bytes),
         )
     return table
 
 
-def _since(since_ms: int | None) -> str:
+def _up_for(since_ms: int | None, now_s: float) -> str:
     if since_ms is None:
         return ""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since_ms / 1000))
+    return str(timedelta(seconds=max(0, round(now_s - since_ms / 1000))))
 
 
 def _megabytes(n_bytes: int | None) -> str:
@@ -226,18 +234,16 @@ def logs(
         known = ", ".join(_FOLLOWED)
         raise InvalidInput(f"no log is called {unknown[0]!r}; there are {known}")
     state, write = StateFolder.at(), _line_writer(Console())
-    stream = LogStream(state.logs, chosen, write)
-    for name in chosen:
-        for line in last_lines(state.logs / f"{name}.log", n):
-            write(name, line)
-    try:
-        while follow:
-            stream.pump()
-            time.sleep(_PUMP_S)
-    except KeyboardInterrupt:
-        pass  # how following ends
-    finally:
-        stream.close()
+    with closing(LogStream(state.logs, chosen, write)) as stream:
+        for name in chosen:
+            for line in last_lines(state.logs / f"{name}.log", n):
+                write(name, line)
+        try:
+            while follow:
+                stream.pump()
+                time.sleep(_PUMP_S)
+        except KeyboardInterrupt:
+            return  # how following ends
 
 
 def _line_writer(console: Console) -> Callable[[str, str], None]:

@@ -55,9 +55,11 @@ def _row(part: dict[str, str], known: dict[str, ServiceState], healthy: bool) ->
     if found is None:
         return Row(name, "unwatched", False, address, None, None, None)
     living = found.state in _LIVING and found.pid > 0
+    # supervisord calls the first seconds "starting", however healthy they are.
+    state = "running" if living and healthy else found.state.lower()
     return Row(
         name,
-        found.state.lower(),
+        state,
         healthy and living,
         address,
         found.pid if living else None,

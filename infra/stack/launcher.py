@@ -5,7 +5,7 @@
     down    supervisord stops everything in reverse order -> what still carries the marker is
             stopped too
 
-Until `disown`, the stack belongs to the process that called `up` and ends with it (guard.py).
+Until `hand_over`, the stack belongs to the process that called `up` and ends with it (guard.py).
 """
 
 import json
@@ -55,14 +55,12 @@ class Stack:
         self,
         wanted: frozenset[str],
         *,
-        owner: int | None = None,
         default_ports: bool = True,
         plan_maker: PlanMaker | None = None,
     ) -> Plan | AlreadyUp:
         """Start the wanted parts and return when all are healthy.
 
         Args:
-            owner: whose end shall end the stack; by default this process.
             plan_maker: makes another table of services, for tests.
 
         Raises:
@@ -75,7 +73,7 @@ class Stack:
             if (running := self.running()) is not None:
                 return AlreadyUp(running)
             self._stop_leftovers()
-            self.state.own(owner or os.getpid())
+            self.state.own(os.getpid())
             try:
                 return self._start(wanted, default_ports, plan_maker)
             except BaseException:  # Ctrl-C too
@@ -89,9 +87,10 @@ class Stack:
             return None
         return frozenset(part["name"] for part in self.recorded()) or None
 
-    def disown(self) -> None:
-        """Let the stack outlive the process that started it."""
-        self.state.own(None)
+    def hand_over(self, owner: int | None) -> None:
+        """Let the stack outlive the process that started it, and end with `owner` if one is
+        named."""
+        self.state.own(owner)
 
     def down(self) -> list[str]:
         """Stop everything of this state folder; return what had to be stopped one by one.
@@ -102,6 +101,7 @@ class Stack:
         patience = sum(float(part.get("stop_s", 0)) + 2 for part in self.recorded()) + 10
         self.supervisor.shut_down(patience)
         stopped = stop_leftovers(self.state.state_id)
+        self.supervisor.reap()
         for path in (self.state.stack_file, self.state.socket):
             path.unlink(missing_ok=True)
         self.state.own(None)

@@ -103,7 +103,8 @@ def milvus_service(
         name="milvus",
         command=(str(binaries / "milvus"), "run", "standalone"),
         address=f"http://{LOOPBACK}:{port}",
-        probe=Probe("grpc", f"{LOOPBACK}:{port}"),
+        # All components; the proxy alone says SERVING while the others still start.
+        probe=Probe("http", f"http://{LOOPBACK}:{ports['metrics']}/healthz"),
         environment={
             "DEPLOY_MODE": "STANDALONE",
             "METRICS_PORT": str(ports["metrics"]),

@@ -146,6 +146,7 @@ class Supervisor:
 
     def __init__(self, state: StateFolder) -> None:
         self._state = state
+        self._process: subprocess.Popen[bytes] | None = None
 
     def launch(self, services: Sequence[Service], environment: Mapping[str, str]) -> None:
         """Start supervisord, in a session of its own so that Ctrl-C does not reach it.
@@ -162,7 +163,7 @@ class Supervisor:
             MARKER: state.state_id,
         }
         with (state.run / "supervisord.out").open("w") as out:
-            process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)],
                 env={**os.environ, **environment, **added},
                 stdin=subprocess.DEVNULL,
@@ -172,7 +173,7 @@ class Supervisor:
             )
         deadline = time.monotonic() + _STARTUP_S
         while self.pid() is None:
-            if process.poll() is not None or time.monotonic() > deadline:
+            if self._process.poll() is not None or time.monotonic() > deadline:
                 said = (state.run / "supervisord.out").read_text().strip().splitlines()[-1:]
                 raise NotReady(f"supervisord did not start: {' '.join(said) or 'no answer'}")
             time.sleep(0.05)
@@ -215,6 +216,12 @@ class Supervisor:
         except psutil.NoSuchProcess:
             pass
         return True
+
+    def reap(self) -> None:
+        """Wait for a supervisord that this object launched and that has been stopped."""
+        if self._process is not None:
+            self._process.wait(_STARTUP_S)
+            self._process = None
 
     # The types of XML-RPC answers are the server's word; the callers name them.
     def _call(self, method: str, *arguments: str | bool) -> Any:
