@@ -12,11 +12,14 @@ from protos.rec.v1.encoder_pb2_grpc import EncoderServiceStub
 from protos.rec.v1.events_pb2 import Event
 from protos.rec.v1.interests_pb2 import Interests, Tier
 
+# grpc itself waits up to two minutes between attempts.
+_RECONNECT = (("grpc.max_reconnect_backoff_ms", 1000),)
+
 
 class EncoderSessions:
     def __init__(self, address: str) -> None:
         self._address = address
-        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._channel = grpc.aio.insecure_channel(address, options=(*CHANNEL_OPTIONS, *_RECONNECT))
         self._stub = EncoderServiceStub(self._channel)
 
     async def interests(self, tenant: str, events: Sequence[Event], timeout_s: float) -> Interests:

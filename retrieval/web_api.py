@@ -31,6 +31,12 @@ MAX_BODY_BYTES = 64 * 1024
 N_FEED, N_PER_INTEREST, N_USERS = 20, 4, 30
 EVENT_FIELDS = ("user", "item", "action", "recommendation")
 
+RECONNECT_SOON = (
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+"""grpc waits up to two minutes between attempts; the page looks again at once."""
+
 STREAMS = Gauge("freshet_web_streams", "Feeds open on pages now.")
 
 
@@ -40,7 +46,7 @@ class PageApi:
     def __init__(self, feeds: str, gateway: str, tenant: str) -> None:
         self._tenant = tenant
         self._channels = [
-            grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+            grpc.aio.insecure_channel(address, options=(*CHANNEL_OPTIONS, *RECONNECT_SOON))
             for address in (feeds, gateway)
         ]
         self._recommender = RecommendServiceStub(self._channels[0])
