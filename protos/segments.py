@@ -41,6 +41,7 @@ class Columns:
     gaps: npt.NDArray[np.uint16]  # (n,)
     codes: npt.NDArray[np.uint8]  # (n, Q); zeros where not coded
     coded: npt.NDArray[np.bool_]  # (n,)
+    codebook_version: int
 
 
 @dataclass(slots=True)
@@ -153,6 +154,7 @@ def segment_columns(blob: bytes) -> Columns:
             n, n_levels
         ),
         coded=np.unpackbits(bits, count=n, bitorder="little").astype(np.bool_),
+        codebook_version=_CODEBOOK.unpack_from(blob, cuts[3])[0],
     )
 
 

@@ -1,0 +1,76 @@
+"""What a worker remembers between requests. Losing any of it changes no answer, only the speed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+from prometheus_client import Counter, Gauge
+
+from encoder.engine import ItemState, Memory
+
+LOOKUPS = Counter(
+    "freshet_encoder_cache_lookups_total", "Lookups in the worker's caches.", ["cache", "found"]
+)
+HELD = Gauge("freshet_encoder_cache_held", "What the caches hold: items, or bytes.", ["cache"])
+
+ItemKey = tuple[str, str, int]
+"""(tenant, item_id, text digest)"""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownItem:
+    state: ItemState
+    codes: bytes
+    """Q bytes."""
+
+
+class ItemCache:
+    """Items by revision of their text. The bundle's own catalogue is never evicted."""
+
+    def __init__(self, capacity: int) -> None:
+        self._pinned: dict[ItemKey, KnownItem] = {}
+        self._recent: LRUCache[ItemKey, KnownItem] = LRUCache(capacity)
+        self._newest: LRUCache[tuple[str, str], ItemKey] = LRUCache(capacity)
+        self._newest_pinned: dict[tuple[str, str], ItemKey] = {}
+
+    def pin(self, items: Iterable[tuple[ItemKey, KnownItem]]) -> None:
+        for key, item in items:
+            self._pinned[key] = item
+            self._newest_pinned[key[:2]] = key
+        HELD.labels("items").set(len(self._pinned) + len(self._recent))
+
+    def put(self, key: ItemKey, item: KnownItem) -> None:
+        if key not in self._pinned:
+            self._recent[key] = item
+        self._newest[key[:2]] = key
+        HELD.labels("items").set(len(self._pinned) + len(self._recent))
+
+    def get(self, key: ItemKey) -> KnownItem | None:
+        found = self._pinned.get(key) or self._recent.get(key)
+        LOOKUPS.labels("items", str(found is not None).lower()).inc()
+        return found
+
+    def newest(self, tenant: str, item_id: str) -> KnownItem | None:
+        """Return the item at the revision that came last."""
+        name = (tenant, item_id)
+        key = self._newest.get(name) or self._newest_pinned.get(name)
+        return None if key is None else self.get(key)
+
+
+class BlockCache:
+    """Memory blocks by digest, least recently used out first, bounded by bytes."""
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self._blocks: LRUCache[bytes, Memory] = LRUCache(
+            capacity_bytes, getsizeof=lambda block: block.nbytes
+        )
+
+    def get(self, digest: bytes) -> Memory | None:
+        found = self._blocks.get(digest)
+        LOOKUPS.labels("blocks", str(found is not None).lower()).inc()
+        return found
+
+    def put(self, digest: bytes, block: Memory) -> None:
+        if block.nbytes <= self._blocks.maxsize:
+            self._blocks[digest] = block
+        HELD.labels("blocks").set(self._blocks.currsize)

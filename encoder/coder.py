@@ -1,0 +1,80 @@
+"""The codebook's own item encoder: a tower that tells items apart as histories do.
+
+Its targets are the factors of co-occurrence (encoder/neighbours.py). With the learned vector of an
+item it starts at the factors exactly; without, it learns them from the text, for items to come.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encoder.codebook import Codebook, fit_codebook
+from encoder.config import ModelConfig
+from encoder.items import NO_VECTOR, ItemTower
+from encoder.model import CatalogueTokens
+
+BATCH = 384
+LEARNING_RATE = 3e-3
+
+
+def fit_coder(
+    config: ModelConfig,
+    llm_config: Mapping[str, object],
+    catalogue: CatalogueTokens,
+    factors: Tensor,
+    *,
+    n_steps: int,
+    rng: np.random.Generator,
+    progress: Callable[[float], None],
+) -> ItemTower:
+    """Train a tower of the shallow layers towards `factors` (N, D).
+
+    Args:
+        progress: called after each step with its loss, 1 - cosine.
+    """
+    n_items = len(factors)
+    tower = ItemTower(config, llm_config, n_items, config.shallow_layers)
+    start_from(tower, factors)
+    optimizer = torch.optim.AdamW(tower.parameters(), lr=LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / max(1, n_steps)))
+    )
+    tower.train()
+    for _ in range(n_steps):
+        places = torch.from_numpy(rng.permutation(n_items)[:BATCH])
+        rows = torch.where(torch.from_numpy(rng.random(len(places)) < 0.5), NO_VECTOR, places)
+        batch = catalogue.take(places)
+        found = tower(batch.tokens, batch.lengths, rows).embeddings
+        loss = (1 - (found * factors[places]).sum(dim=-1)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        progress(loss.item())
+    return tower.eval()
+
+
+def start_from(tower: ItemTower, factors: Tensor) -> None:
+    """Set learned vectors and projection so that each item starts at its factors, (N, D)."""
+    dim = min(factors.shape[1], tower.llm.width)
+    with torch.no_grad():
+        torch.nn.init.eye_(tower.project.weight)
+        tower.item_vectors.weight.zero_()
+        # Length sqrt(D) = 1 a coordinate, far above the token embeddings' 0.02.
+        tower.item_vectors.weight[:, :dim] = factors[:, :dim] * factors.shape[1] ** 0.5
+
+
+def codebook_of(
+    config: ModelConfig, coder: ItemTower, catalogue: CatalogueTokens, seed: int
+) -> tuple[Codebook, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+    """Fit the codebook on the coder's embeddings of all items; return it and their codes (N, Q)."""
+    rows = torch.arange(len(catalogue.lengths))
+    with torch.inference_mode():
+        found = coder(catalogue.tokens, catalogue.lengths, rows).embeddings.numpy()
+    codebook = fit_codebook(
+        found, n_levels=config.n_levels, n_centres=config.n_centres, seed=seed
+    )
+    return codebook, codebook.encode(found)

@@ -1,0 +1,73 @@
+"""An item as a vector: text tokens and [ITEM] through the LLM's shallow layers (HyMiRec, 2510.13738).
+
+The embedding (D, unit length) is read at [ITEM] and projected. A learned vector of the item is
+added at [ITEM] on the way in, so that the layers above see it too; in training it is dropped at
+random, so an item without one works from its text alone. The states of an item's last tokens are
+what the recommender reads (encoder/llm.py): they depend on the item alone, and can be cached.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from encoder.config import ModelConfig
+from encoder.grouped_llm import GroupedLlm
+
+NO_VECTOR = -1
+
+
+@dataclass(frozen=True, slots=True)
+class ItemStates:
+    """What the shallow layers say of N items; t tokens an item are kept."""
+
+    kept: Tensor  # (N, t, F); the last token is [ITEM], shorter items stand right
+    is_kept: Tensor  # (N, t) bool, False before a shorter item
+    embeddings: Tensor  # (N, D), unit length
+
+    def take(self, places: Tensor) -> "ItemStates":
+        return ItemStates(self.kept[places], self.is_kept[places], self.embeddings[places])
+
+
+class ItemTower(nn.Module):
+    """Texts -> states and embeddings. Owns the LLM, whose shallow layers it runs."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        llm_config: Mapping[str, object],
+        n_items: int,
+        n_layers: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.llm = GroupedLlm(config, llm_config, n_layers)
+        self.item_vectors = nn.Embedding(max(1, n_items), self.llm.width)
+        nn.init.normal_(self.item_vectors.weight, std=0.02)
+        self.norm = nn.RMSNorm(self.llm.width)
+        self.project = nn.Linear(self.llm.width, config.dim, bias=False)
+
+    def forward(self, tokens: Tensor, lengths: Tensor, item_rows: Tensor) -> ItemStates:
+        """Encode items.
+
+        Args:
+            tokens: (N, T) int, padded right; each row's last token is [ITEM].
+            lengths: (N,) int.
+            item_rows: (N,) int, rows of the learned vectors; NO_VECTOR for none.
+        """
+        every = torch.arange(len(tokens), device=tokens.device)
+        states = self.llm.embed(tokens)  # (N, T, F)
+        vectors = self.item_vectors(item_rows.clamp_min(0))  # (N, F)
+        vectors = vectors * (item_rows >= 0).unsqueeze(-1).to(vectors.dtype)
+        states = states.index_put((every, lengths - 1), vectors, accumulate=True)
+        states = self.llm.shallow(states)  # (N, T, F)
+        embeddings = F.normalize(
+            cast(Tensor, self.project(self.norm(states[every, lengths - 1]))), dim=-1
+        )
+        back = torch.arange(self.config.n_kept - 1, -1, -1, device=tokens.device)
+        places = lengths.unsqueeze(1) - 1 - back  # (N, t)
+        kept = states[every.unsqueeze(1), places.clamp_min(0)]  # (N, t, F)
+        return ItemStates(kept, places >= 0, embeddings)

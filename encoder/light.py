@@ -1,0 +1,248 @@
+"""Light recommender: K coarse interests from a history of any length, at the cost of one segment.
+
+HyMiRec's light tower (arXiv 2510.13738) over PerSRec's memory (arXiv 2601.03479). A small pre-norm
+transformer reads decoded codes, actions and time gaps. It works on rows of one segment each:
+
+    [ blocks of the A segments before ] [ S events | M memory tokens | P * K query tokens ]
+      read as keys and values only        what the row computes
+
+    event i    sees the blocks, and events up to i
+    memory     sees the blocks, all events, and the memory tokens
+    query      sees the blocks, the first `count` events, and the K queries of its own sample
+
+A later segment sees an earlier one only through its M memory tokens, so at each layer a row needs
+just their keys and values: a *bank*, filled by rows of the same pass (training, rebuilding) or from
+stored blocks (serving). Both are rounded to f16 when written, so both ways agree.
+
+Rotary positions are local to a segment: events at 1..S, blocks at 0, memory tokens at S + 1, the
+queries of a sample where its next event would stand. A learned vector by the age of a block is
+added to its keys when it is read, so a history never outgrows a table.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from encoder.config import ModelConfig
+from encoder.dropout import dropout
+
+N_ACTIONS = 256
+GAP_UNIT = 2048
+N_GAPS = 2**16 // GAP_UNIT + 1
+NO_BLOCK = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """R segments to compute, padded on the right to the longest of them (S' <= S events)."""
+
+    codes: Tensor  # (R, S', Q) int
+    is_coded: Tensor  # (R, S') bool
+    actions: Tensor  # (R, S') int
+    gaps: Tensor  # (R, S') int, as stored
+    lengths: Tensor  # (R,) int
+    prior: Tensor  # (R, A') int: places in the bank, newest segment first; NO_BLOCK for none
+    counts: Tensor  # (R, P) int: events of the segment that each sample sees
+
+    def to(self, device: torch.device) -> "Rows":
+        return Rows(
+            self.codes.to(device),
+            self.is_coded.to(device),
+            self.actions.to(device),
+            self.gaps.to(device),
+            self.lengths.to(device),
+            self.prior.to(device),
+            self.counts.to(device),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LightOutput:
+    coarse: Tensor  # (R, P, K, D), unit length
+    weight_logits: Tensor  # (R, P, K)
+    next_items: Tensor  # (R, S', D), unit length: a guess of the next item after each event
+    memory: Tensor  # (R, layers, 2, M, width), f16: the block of each row, if it is a full segment
+
+
+class LightRecommender(nn.Module):
+    def __init__(self, config: ModelConfig, centres: Tensor, magnitudes: Tensor) -> None:
+        """
+        Args:
+            config: sizes.
+            centres: (Q, C, D) of the codebook that histories are coded with.
+            magnitudes: (Q, C)
+        """
+        super().__init__()
+        self.config = config
+        width = config.light_width
+        # The decoder's table is the codebook's own, never trained: (Q * C, D).
+        decoded = (centres * magnitudes.unsqueeze(-1)).reshape(-1, config.dim)
+        self.register_buffer("decoded", decoded.float(), persistent=False)
+        self.read = nn.Linear(config.dim, width, bias=False)
+        self.uncoded = nn.Parameter(torch.zeros(width))
+        self.action = nn.Embedding(N_ACTIONS, width)
+        self.gap = nn.Embedding(N_GAPS, width)
+        self.memory = nn.Parameter(torch.randn(config.n_memory, width) * 0.1)
+        self.queries = nn.Parameter(torch.randn(config.n_interests, width) * 0.1)
+        self.blocks = nn.ModuleList(LightBlock(config) for _ in range(config.light_layers))
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, config.dim, bias=False)
+        self.out_next = nn.Linear(width, config.dim, bias=False)
+        self.weigh = nn.Linear(width, 1)
+        # Untrained, every output is the newest item: training starts from its neighbours.
+        for linear in (self.read, self.out, self.out_next):
+            nn.init.eye_(linear.weight)
+        for table in (self.action, self.gap):
+            nn.init.normal_(table.weight, std=0.02)
+
+    def forward(self, rows: Rows, bank: Tensor | None = None) -> LightOutput:
+        """Compute rows, which may be segments of one user or of many.
+
+        Args:
+            rows: `prior` counts stored blocks first, then the rows of this very call.
+            bank: (G, layers, 2, M, width) stored blocks, or None.
+        """
+        cfg = self.config
+        n_rows, n_events = rows.actions.shape
+        n_samples = rows.counts.shape[1]
+        memory = self.memory.expand(n_rows, -1, -1)  # (R, M, width)
+        events = self._events(rows)
+        queries = (self.queries + self._newest(events, rows.counts)).flatten(1, 2)
+        states = torch.cat([events, memory, queries], dim=1)  # (R, T, width)
+        states = dropout(states, cfg.dropout, self.training)
+        visible = visible_keys(rows, cfg.n_memory, cfg.n_interests)
+        rotary = self._rotary(rows)
+        written = []
+        for layer, block in enumerate(self.blocks):
+            stored = None if bank is None else bank[:, layer]
+            states, kept = cast(LightBlock, block)(states, rows, visible, rotary, stored)
+            written.append(kept)
+        states = self.norm(states)
+        read = states[:, n_events + cfg.n_memory :].unflatten(1, (n_samples, cfg.n_interests))
+        return LightOutput(
+            coarse=F.normalize(self.out(read), dim=-1),
+            weight_logits=self.weigh(read).squeeze(-1),
+            next_items=F.normalize(self.out_next(states[:, :n_events]), dim=-1),
+            memory=torch.stack(written, dim=1),
+        )
+
+    def _events(self, rows: Rows) -> Tensor:
+        """Return (R, S', width)."""
+        levels = torch.arange(self.config.n_levels, device=rows.codes.device)
+        places = rows.codes.long() + levels * self.config.n_centres  # (R, S', Q)
+        decoded = cast(Tensor, self.decoded)[places].sum(dim=2)  # (R, S', D)
+        items = self.read(decoded) * self.config.dim**0.5  # (R, S', width)
+        items = torch.where(rows.is_coded.unsqueeze(-1), items, self.uncoded)
+        gaps = self.gap(rows.gaps.long() // GAP_UNIT)
+        return cast(Tensor, items + self.action(rows.actions.long()) + gaps)
+
+    def _newest(self, events: Tensor, counts: Tensor) -> Tensor:
+        """Return the newest event that each sample sees, (R, P, 1, width); zeros before the first."""
+        places = (counts - 1).clamp_min(0).unsqueeze(-1).expand(-1, -1, events.shape[-1])
+        newest = events.gather(1, places) * (counts > 0).unsqueeze(-1)
+        return newest.unsqueeze(2)
+
+    def _rotary(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Return cos and sin of each token's place in its segment, (R, 1, T, head width / 2)."""
+        cfg = self.config
+        n_rows, n_events = rows.actions.shape
+        device = rows.actions.device
+        events = torch.arange(1, n_events + 1, device=device).expand(n_rows, -1)
+        memory = torch.full((n_rows, cfg.n_memory), cfg.segment_size + 1, device=device)
+        queries = (rows.counts + 1).repeat_interleave(cfg.n_interests, dim=1)
+        places = torch.cat([events, memory, queries], dim=1).float()  # (R, T)
+        half = cfg.light_width // cfg.light_heads // 2
+        speeds = 10_000.0 ** (-torch.arange(half, device=device) / half)
+        angles = (places.unsqueeze(-1) * speeds).unsqueeze(1)  # (R, 1, T, half)
+        return angles.cos(), angles.sin()
+
+
+class LightBlock(nn.Module):
+    """Attention over bank and row, then an MLP; both pre-norm and residual."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.light_width
+        self.norm_attention = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.mix = nn.Linear(width, width)
+        self.age = nn.Parameter(torch.zeros(config.n_blocks, width))
+        self.norm_mlp = nn.LayerNorm(width)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+
+    def forward(
+        self,
+        states: Tensor,
+        rows: Rows,
+        visible: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        stored: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the states, (R, T, width), and what the memory tokens leave, (R, 2, M, width)."""
+        cfg = self.config
+        queries, keys, values = self.qkv(self.norm_attention(states)).chunk(3, dim=-1)
+        first = rows.actions.shape[1]
+        own = slice(first, first + cfg.n_memory)
+        kept = torch.stack([keys[:, own], values[:, own]], dim=1).half()  # (R, 2, M, width)
+        old_keys, old_values = self._read(rows.prior, kept, stored)  # (R, A' * M, width)
+        queries = rotate(self._heads(queries), rotary)  # (R, H, T, width / H)
+        keys = torch.cat([self._heads(old_keys), rotate(self._heads(keys), rotary)], dim=2)
+        values = torch.cat([self._heads(old_values), self._heads(values)], dim=2)
+        seen = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)
+        seen = self.mix(seen.transpose(1, 2).flatten(2))
+        states = states + dropout(seen, cfg.dropout, self.training)
+        mlp = self.down(F.gelu(self.up(self.norm_mlp(states))))
+        return states + dropout(mlp, cfg.dropout, self.training), kept
+
+    def _read(self, prior: Tensor, kept: Tensor, stored: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Gather each row's blocks from the bank: keys and values, (R, A' * M, width)."""
+        bank = kept if stored is None else torch.cat([stored, kept])
+        blocks = bank[prior.clamp_min(0)].to(self.age.dtype)  # (R, A', 2, M, width)
+        keys = blocks[:, :, 0] + self.age[: prior.shape[1]].unsqueeze(1)
+        return keys.flatten(1, 2), blocks[:, :, 1].flatten(1, 2)
+
+    def _heads(self, states: Tensor) -> Tensor:
+        return states.unflatten(-1, (self.config.light_heads, -1)).transpose(1, 2)
+
+
+def rotate(states: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn (R, H, T, head width) by its places."""
+    cos, sin = rotary
+    first, second = states.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+
+def visible_keys(rows: Rows, n_memory: int, n_interests: int) -> Tensor:
+    """Return what each token of a row sees, (R, 1, T, A' * M + T) bool. No row of it is empty."""
+    n_rows, n_events = rows.actions.shape
+    n_samples = rows.counts.shape[1]
+    n_queries = n_samples * n_interests
+    device = rows.actions.device
+    n_tokens = n_events + n_memory + n_queries
+    blocks = (rows.prior != NO_BLOCK).repeat_interleave(n_memory, dim=1)  # (R, A' * M)
+    place = torch.arange(n_events, device=device)
+    # How many events of its segment each token sees.
+    reach = torch.cat(
+        [
+            (place + 1).expand(n_rows, -1),
+            rows.lengths.unsqueeze(1).expand(-1, n_memory),
+            rows.counts.repeat_interleave(n_interests, dim=1),
+        ],
+        dim=1,
+    )  # (R, T)
+    events = place < reach.unsqueeze(-1)  # (R, T, S')
+    kind = torch.cat(
+        [
+            torch.full((n_events,), -1, device=device),
+            torch.full((n_memory,), n_samples, device=device),
+            torch.arange(n_samples, device=device).repeat_interleave(n_interests),
+        ]
+    )
+    others = (kind.unsqueeze(1) == kind[n_events:]).expand(n_rows, -1, -1)  # (R, T, M + P * K)
+    old = blocks.unsqueeze(1).expand(-1, n_tokens, -1)  # (R, T, A' * M)
+    return torch.cat([old, events, others], dim=2).unsqueeze(1)

@@ -1,0 +1,131 @@
+"""LLM recommender: the recent items as text, K coarse interests, K queries -> K refined interests.
+
+HyMiRec's second tower (arXiv 2510.13738) with HatLLM's masks (arXiv 2510.10955). A row is
+
+    [ n items, t tokens each ] [ P samples: K coarse interests, K queries ]
+
+The items' tokens come out of the shallow group (encoder/items.py), from a cache or not. A coarse
+interest and a query are items of one token each. Recent items stand first and all is causal, so
+appending an item leaves earlier keys and values as they were. Serving has one sample a row; training
+has several, each after a count of items of its own and invisible to the others.
+
+A query's output moves its coarse interest: refined = unit(coarse + change).
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from encoder.config import ModelConfig
+from encoder.dropout import dropout
+from encoder.grouped_llm import GroupedLlm
+
+
+@dataclass(frozen=True, slots=True)
+class Refined:
+    interests: Tensor  # (R, P, K, D), unit length
+    weight_logits: Tensor  # (R, P, K)
+
+
+class LlmRecommender(nn.Module):
+    """What stands around the LLM; its layers belong to the item tower and come as an argument."""
+
+    def __init__(self, config: ModelConfig, width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.coarse_in = nn.Linear(config.dim, width, bias=False)
+        self.queries = nn.Parameter(torch.randn(config.n_interests, width) * 0.5)
+        self.out = nn.Linear(width, config.dim, bias=False)
+        self.weigh = nn.Linear(width, 1)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(
+        self, llm: GroupedLlm, kept: Tensor, is_kept: Tensor, coarse: Tensor, counts: Tensor
+    ) -> Refined:
+        """Refine the interests of R rows.
+
+        Args:
+            llm: the LLM in groups.
+            kept: (R, n, t, F) shallow states of the items, oldest first, padded on the right.
+            is_kept: (R, n, t) bool.
+            coarse: (R, P, K, D)
+            counts: (R, P) int, items of the row that each sample sees.
+        """
+        n_rows, n_items, n_kept, width = kept.shape
+        n_samples, n_interests = coarse.shape[1:3]
+        tail = torch.stack(
+            [
+                self.coarse_in(coarse) * self.config.dim**0.5,
+                self.queries.expand(n_rows, n_samples, -1, -1),
+            ],
+            dim=2,
+        )  # (R, P, 2, K, F)
+        tail = llm.shallow(tail.reshape(-1, 1, width)).view(n_rows, -1, width)
+        states = torch.cat([kept.flatten(1, 2), tail], dim=1)  # (R, T, F)
+        states = dropout(states, self.config.dropout, self.training)
+        layout = row_layout(is_kept, counts, n_interests)
+        states = llm.across(states, layout.positions, layout.middle, layout.deep)
+        states = states[:, n_items * n_kept :].unflatten(1, (n_samples, 2, n_interests))
+        read = states[:, :, 1]  # (R, P, K, F)
+        read = dropout(read, self.config.dropout, self.training)
+        return Refined(
+            interests=F.normalize(coarse + self.out(read), dim=-1),
+            weight_logits=self.weigh(read).squeeze(-1),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    positions: Tensor  # (R, T) int
+    middle: Tensor  # (R, T, T) bool: plain causal
+    deep: Tensor  # (R, T, T) bool: causal, only across items; a token keeps itself
+
+
+def row_layout(is_kept: Tensor, counts: Tensor, n_interests: int) -> Layout:
+    """Return positions and masks of rows of n items (t tokens each) and P samples (2K tokens each).
+
+    Args:
+        is_kept: (R, n, t) bool; False tokens are seen by nobody but themselves.
+        counts: (R, P) int.
+        n_interests: K
+    """
+    n_rows, n_items, n_kept = is_kept.shape
+    n_samples, n_tail = counts.shape[1], 2 * n_interests
+    device = is_kept.device
+    n_head = n_items * n_kept
+    item = torch.cat(
+        [
+            torch.arange(n_items, device=device).repeat_interleave(n_kept),
+            n_items + torch.arange(n_samples * n_tail, device=device),
+        ]
+    )  # (T,): the item that a token belongs to
+    sample = torch.cat(
+        [
+            torch.full((n_head,), -1, device=device),
+            torch.arange(n_samples, device=device).repeat_interleave(n_tail),
+        ]
+    )  # (T,)
+    order = torch.arange(len(item), device=device)
+    causal = order.unsqueeze(0) <= order.unsqueeze(1)  # (T, T)
+    # Items that a token may see: all before it for an item, `counts` for a sample.
+    reach = torch.cat(
+        [
+            (item[:n_head] + 1).expand(n_rows, -1),
+            counts.repeat_interleave(n_tail, dim=1),
+        ],
+        dim=1,
+    )  # (R, T)
+    is_shown = is_kept.flatten(1).unsqueeze(1)  # (R, 1, n * t)
+    on_items = (item[:n_head] < reach.unsqueeze(-1)) & is_shown & causal[:, :n_head]
+    on_tail = (sample.unsqueeze(1) == sample[n_head:]) & causal[:, n_head:]
+    middle = torch.cat([on_items, on_tail.expand(n_rows, -1, -1)], dim=2)  # (R, T, T)
+    itself = torch.eye(len(item), dtype=torch.bool, device=device)
+    middle = middle | itself
+    same_item = item.unsqueeze(0) == item.unsqueeze(1)
+    deep = middle if n_kept == 1 else middle & (~same_item | itself)
+    step = torch.arange(n_tail, device=device).repeat(n_samples)
+    tail_places = (counts * n_kept).repeat_interleave(n_tail, dim=1) + step
+    places = torch.cat([order[:n_head].expand(n_rows, -1), tail_places], dim=1)
+    return Layout(places, middle, deep)

@@ -1,0 +1,147 @@
+"""Training batches: whole histories as segments, and windows of counts in which samples stand.
+
+A *count* is how many events a sample has seen; its targets are the next W items. Each segment gives
+G windows of R/2 counts (the counts that share one window of recent items, so one row of the LLM
+serves them all), and each window P counts. Long histories give no more samples an epoch than they
+have segments: the evaluation is over users, not over events.
+
+Shapes: U rows of segments, G windows a row, P samples a window, n items of a window, W targets.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encoder.codebook import Codes
+from encoder.config import ModelConfig
+from encoder.histories import History
+from encoder.light import NO_BLOCK, Rows
+
+NO_ITEM = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    rows: Rows  # counts: (U, G * P) within the segment
+    next_rows: Tensor  # (U, S') int: the item after each event, NO_ITEM at the end
+    window_rows: Tensor  # (U * G, n) int: items of the window, NO_ITEM where padded
+    window_counts: Tensor  # (U * G, P) int: items of the window that each sample sees
+    targets: Tensor  # (U * G, P, W) int, NO_ITEM beyond the history
+    is_sample: Tensor  # (U * G, P) bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    n_windows: int = 2  # G
+    n_samples: int = 8  # P
+    n_targets: int = 8  # W
+    rows_a_batch: int = 32
+
+
+def epoch_batches(
+    histories: Sequence[History],
+    codes: Codes,
+    config: ModelConfig,
+    sampling: Sampling,
+    rng: np.random.Generator,
+) -> Iterator[Batch]:
+    """Yield batches that visit each history once, in random order, neighbours alike in length.
+
+    Args:
+        histories: at least two events each.
+        codes: (N, Q) of the catalogue.
+        config: sizes.
+        sampling: how many samples.
+        rng: the caller's, so that epochs differ and a seed repeats them.
+    """
+    jitter = rng.uniform(0.8, 1.25, len(histories))
+    order = np.argsort([len(h) * j for h, j in zip(histories, jitter, strict=True)])
+    batches: list[list[int]] = [[]]
+    n_rows = 0
+    for user in order:
+        rows = -(-len(histories[user]) // config.segment_size)
+        if batches[-1] and n_rows + rows > sampling.rows_a_batch:
+            batches.append([])
+            n_rows = 0
+        batches[-1].append(int(user))
+        n_rows += rows
+    for place in rng.permutation(len(batches)):
+        users = [histories[user] for user in batches[place]]
+        yield _batch(users, codes, config, sampling, rng)
+
+
+def n_batches(histories: Sequence[History], config: ModelConfig, sampling: Sampling) -> int:
+    """Return about how many batches an epoch has, for schedules."""
+    rows = sum(-(-len(history) // config.segment_size) for history in histories)
+    return max(1, -(-rows // sampling.rows_a_batch))
+
+
+def _batch(
+    histories: Sequence[History],
+    codes: Codes,
+    config: ModelConfig,
+    sampling: Sampling,
+    rng: np.random.Generator,
+) -> Batch:
+    size, half = config.segment_size, config.recent_size // 2
+    placed = [(h, s) for h in histories for s in range(-(-len(h) // size))]
+    n_rows, n_windows, n_samples = len(placed), sampling.n_windows, sampling.n_samples
+    longest = max(min(size, len(h) - s * size) for h, s in placed)
+    n_prior = min(config.n_blocks, max(s for _, s in placed))
+    items = np.full((n_rows, longest), NO_ITEM)
+    following = np.full((n_rows, longest), NO_ITEM)
+    actions = np.zeros((n_rows, longest), np.uint8)
+    gaps = np.zeros((n_rows, longest), np.int64)
+    prior = np.full((n_rows, n_prior), NO_BLOCK)
+    counts = np.zeros((n_rows, n_windows, n_samples), np.int64)
+    windows = np.full((n_rows, n_windows, config.recent_size - 1), NO_ITEM)
+    shown = np.ones((n_rows, n_windows, n_samples), np.int64)
+    targets = np.full((n_rows, n_windows, n_samples, sampling.n_targets), NO_ITEM)
+    is_sample = np.zeros((n_rows, n_windows, n_samples), bool)
+    for row, (history, segment) in enumerate(placed):
+        begin, end = segment * size, min(len(history), (segment + 1) * size)
+        n = end - begin
+        items[row, :n] = history.item_rows[begin:end]
+        after = history.item_rows[begin + 1 : end + 1]
+        following[row, : len(after)] = after
+        actions[row, :n] = history.actions[begin:end]
+        gaps[row, :n] = history.gaps[begin:end]
+        ages = np.arange(min(n_prior, segment))
+        prior[row, : len(ages)] = row - 1 - ages
+        first, last = max(1, begin), min(end, len(history) - 1)  # counts with a target
+        if first > last:
+            continue
+        choices = np.arange(first // half, min(last, end - 1) // half + 1)
+        for slot, window in enumerate(rng.permutation(choices)[:n_windows]):
+            low, high = max(first, window * half), min(last, (window + 1) * half - 1, end - 1)
+            picked = rng.permutation(np.arange(low, high + 1))[:n_samples]
+            start = config.window_start(int(low))
+            recent = history.item_rows[start : start + config.recent_size - 1]
+            windows[row, slot, : len(recent)] = recent
+            for sample, count in enumerate(picked):
+                counts[row, slot, sample] = count - begin
+                shown[row, slot, sample] = count - start
+                future = history.item_rows[count : count + sampling.n_targets]
+                targets[row, slot, sample, : len(future)] = future
+                is_sample[row, slot, sample] = True
+    lengths = np.array([min(size, len(h) - s * size) for h, s in placed])
+    rows = Rows(
+        codes=torch.from_numpy(codes[np.maximum(items, 0)]),
+        is_coded=torch.from_numpy(items != NO_ITEM),
+        actions=torch.from_numpy(actions),
+        gaps=torch.from_numpy(gaps),
+        lengths=torch.from_numpy(lengths),
+        prior=torch.from_numpy(prior),
+        counts=torch.from_numpy(counts.reshape(n_rows, -1)),
+    )
+    return Batch(
+        rows=rows,
+        next_rows=torch.from_numpy(following),
+        window_rows=torch.from_numpy(windows.reshape(n_rows * n_windows, -1)),
+        window_counts=torch.from_numpy(shown.reshape(-1, n_samples)),
+        targets=torch.from_numpy(targets.reshape(-1, n_samples, sampling.n_targets)),
+        is_sample=torch.from_numpy(is_sample.reshape(-1, n_samples)),
+    )

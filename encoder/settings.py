@@ -1,0 +1,33 @@
+"""Process settings of the encoder worker, read once, in main(), from FRESHET_ENCODER_*."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic_settings import BaseSettings
+
+from infra.settings import Port, settings_config
+
+
+class EncoderSettings(BaseSettings):
+    model_config = settings_config("FRESHET_ENCODER_")
+
+    listen: str = "127.0.0.1:50052"
+    metrics_port: Port = 9105
+
+    bundle: Path | None = None
+    """The model bundle; <state>/bundle when not given."""
+    model_sequence: Annotated[int, Field(ge=0)] = 0
+    """Counts deployments, rollbacks too. 0: count them in <state>/encoder (one replica only)."""
+
+    device: str = "cpu"
+    n_threads: PositiveInt = 1
+    """Threads of torch. One leaves the other cores to Kafka, Milvus and the stream."""
+
+    max_batch_tokens: PositiveInt = 8192
+    max_queue_delay_ms: NonNegativeFloat = 0.5
+    """How long the first job of an idle worker waits for company."""
+    max_queued_users: PositiveInt = 1024
+    max_cached_items: PositiveInt = 200_000
+    max_cached_block_bytes: PositiveInt = 256 * 2**20
+    drain_s: NonNegativeFloat = 5.0

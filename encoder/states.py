@@ -1,0 +1,227 @@
+"""A user's state from the wire, checked: every field that could harm a computation, by name.
+
+A state is refused alone (INVALID with a reason, NEED_BLOCKS, NEED_ITEMS, STALE_MODEL); the other
+users of the request never notice.
+"""
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from encoder.caches import BlockCache, ItemCache, ItemKey, KnownItem
+from encoder.config import ModelConfig
+from encoder.engine import ItemState, Memory, UserInput
+from protos.actions import actions_by_code
+from protos.errors import InvalidInput, VersionMismatch
+from protos.keys import checked_tenant
+from protos.rec.v1.encoder_pb2 import (
+    RESULT_STATUS_INVALID,
+    RESULT_STATUS_NEED_BLOCKS,
+    RESULT_STATUS_NEED_ITEMS,
+    RESULT_STATUS_STALE_MODEL,
+    Block,
+    UserResult,
+    UserState,
+)
+from protos.rec.v1.interests_pb2 import TIER_LIGHT, TIER_REFINED, TIER_UNSPECIFIED, RecentItem
+from protos.segments import Columns, segment_columns
+
+MAX_BLOCKS = 256
+"""Far above what any model reads; a request beyond it is an error, not a long history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    model: str
+    codebook: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a check may look up."""
+
+    items: ItemCache
+    blocks: BlockCache
+    sent_items: Mapping[ItemKey, KnownItem]
+    """Of this very request; cannot be evicted meanwhile."""
+    gone: frozenset[ItemKey]
+    unknown_item: ItemState
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedState:
+    user: UserInput
+    digests: Sequence[bytes]
+    """Of the blocks in `user.blocks`."""
+    sent_as_segments: Sequence[int]
+    """Places in `user.blocks` of the blocks whose memory the sender lacks."""
+
+
+class _Refused(Exception):  # noqa: N818, it is an answer, not an error
+    def __init__(self, result: UserResult) -> None:
+        super().__init__()
+        self.result = result
+
+
+def check_state(
+    state: UserState, config: ModelConfig, versions: Versions, known: Known
+) -> CheckedState | UserResult:
+    """Return the state ready to compute, or the result that says why not."""
+    try:
+        return _check(state, config, versions, known)
+    except _Refused as refused:
+        return refused.result
+    except (InvalidInput, VersionMismatch) as error:
+        return invalid(str(error))
+
+
+def invalid(reason: str) -> UserResult:
+    return UserResult(status=RESULT_STATUS_INVALID, reason=reason)
+
+
+def _check(
+    state: UserState, config: ModelConfig, versions: Versions, known: Known
+) -> CheckedState:
+    if (state.model_version, state.codebook_version) != (versions.model, versions.codebook):
+        reason = f"this worker serves model {versions.model}, codebook {versions.codebook}"
+        raise _Refused(UserResult(status=RESULT_STATUS_STALE_MODEL, reason=reason))
+    tenant = checked_tenant(state.tenant)
+    if state.tier not in (TIER_UNSPECIFIED, TIER_LIGHT, TIER_REFINED):
+        raise InvalidInput(f"tier is {state.tier}; give LIGHT or REFINED")
+    open_segment = _columns("open_segment", state.open_segment, config, versions)
+    _check_counts(state, len(open_segment.actions), config)
+    blocks, digests, sent = _blocks(state, config, versions, known.blocks)
+    refine = state.tier != TIER_LIGHT
+    window = _window(state, tenant, config, known) if refine else []
+    return CheckedState(UserInput(blocks, open_segment, window, refine), digests, sent)
+
+
+def _check_counts(state: UserState, n_open: int, config: ModelConfig) -> None:
+    if n_open >= config.segment_size:
+        raise InvalidInput(
+            f"open_segment has {n_open} events; one of {config.segment_size} is closed"
+        )
+    n_events = state.n_closed_segments * config.segment_size + n_open
+    if state.n_events != n_events:
+        raise InvalidInput(
+            f"n_events is {state.n_events}, but n_closed_segments and open_segment make {n_events}"
+        )
+    if n_events == 0:
+        raise InvalidInput("n_events is 0; a user without events has no interests")
+    if len(state.recent) > config.recent_size:
+        raise InvalidInput(
+            f"recent has {len(state.recent)} items, the model reads {config.recent_size}"
+        )
+    if len(state.blocks) > min(MAX_BLOCKS, state.n_closed_segments):
+        raise InvalidInput(
+            f"blocks has {len(state.blocks)} entries for {state.n_closed_segments} closed segments"
+        )
+    least = min(config.n_blocks, state.n_closed_segments)
+    if len(state.blocks) < least:
+        raise InvalidInput(f"blocks has {len(state.blocks)} entries, {least} are read")
+
+
+def _columns(field: str, blob: bytes, config: ModelConfig, versions: Versions) -> Columns:
+    """Read a segment's bytes, or raise InvalidInput naming the field."""
+    try:
+        columns = segment_columns(blob)
+    except (ValueError, struct.error) as error:
+        raise InvalidInput(f"{field}: {error}") from error
+    except VersionMismatch as error:
+        raise InvalidInput(f"{field}: {error}") from error
+    if columns.codes.shape[1] != config.n_levels:
+        raise InvalidInput(f"{field}: Q is {columns.codes.shape[1]}, not {config.n_levels}")
+    if columns.codes.size and int(columns.codes.max()) >= config.n_centres:
+        raise InvalidInput(f"{field}: a code is {columns.codes.max()}, not below {config.n_centres}")
+    unknown = set(np.unique(columns.actions).tolist()) - set(actions_by_code())
+    if unknown:
+        raise InvalidInput(f"{field}: action {min(unknown)} is not declared")
+    if columns.coded.any() and columns.codebook_version != int(versions.codebook, 16):
+        raise InvalidInput(
+            f"{field}: coded with codebook {columns.codebook_version:016x}, not {versions.codebook}"
+        )
+    return columns
+
+
+def _blocks(
+    state: UserState, config: ModelConfig, versions: Versions, cache: BlockCache
+) -> tuple[list[Memory | Columns], list[bytes], list[int]]:
+    """Resolve blocks: memory from the request or the cache, else the segment to compute it from.
+
+    Returns the blocks that are read (the older ones left out), their digests, and the places of
+    those that came as segments.
+    """
+    found: list[Memory | Columns | None] = []
+    for index, block in enumerate(state.blocks):
+        found.append(_content(index, block, config, versions, cache))
+    n = len(found)
+    needed = set(range(max(0, n - config.n_blocks), n))
+    for place, content in enumerate(found):
+        if isinstance(content, Columns):
+            needed |= set(range(max(0, place - config.n_blocks), place + 1))
+    missing = [state.blocks[place].digest for place in sorted(needed) if found[place] is None]
+    if missing:
+        raise _Refused(UserResult(status=RESULT_STATUS_NEED_BLOCKS, need_blocks=missing))
+    first = min(needed, default=0)
+    contents = [content for content in found[first:] if content is not None]
+    if len(contents) != n - first:  # A hole that nobody reads would shift the ages of the others.
+        holes = [b.digest for b, c in zip(state.blocks[first:], found[first:], strict=True) if c is None]
+        raise _Refused(UserResult(status=RESULT_STATUS_NEED_BLOCKS, need_blocks=holes))
+    blocks = state.blocks[first:]
+    sent = [place for place, block in enumerate(blocks) if block.HasField("segment")]
+    return contents, [block.digest for block in blocks], sent
+
+
+def _content(
+    index: int, block: Block, config: ModelConfig, versions: Versions, cache: BlockCache
+) -> Memory | Columns | None:
+    field = f"blocks[{index}]"
+    if len(block.digest) != 16:
+        raise InvalidInput(f"{field}.digest has {len(block.digest)} bytes, not 16")
+    if block.HasField("memory"):
+        return _memory(field, block.memory, config)
+    cached = cache.get(block.digest)
+    if not block.HasField("segment"):
+        return cached
+    segment = _columns(f"{field}.segment", block.segment, config, versions)
+    if len(segment.actions) != config.segment_size:
+        raise InvalidInput(
+            f"{field}.segment has {len(segment.actions)} events, a closed one {config.segment_size}"
+        )
+    return segment if cached is None else cached
+
+
+def _memory(field: str, blob: bytes, config: ModelConfig) -> Memory:
+    if len(blob) != config.block_bytes:
+        raise InvalidInput(f"{field}.memory has {len(blob)} bytes, not {config.block_bytes}")
+    shape = (config.light_layers, 2, config.n_memory, config.light_width)
+    memory = np.frombuffer(blob, "<f2").reshape(shape)
+    if not np.isfinite(memory).all():
+        raise InvalidInput(f"{field}.memory holds a number that is not finite")
+    return memory
+
+
+def _window(
+    state: UserState, tenant: str, config: ModelConfig, known: Known
+) -> list[ItemState]:
+    """Cut the window of recent items and look each up."""
+    length = state.n_events - config.window_start(state.n_events)
+    if len(state.recent) < length:
+        raise InvalidInput(f"recent has {len(state.recent)} items, the window {length}")
+    window: list[ItemState] = []
+    missing: dict[ItemKey, RecentItem] = {}
+    for recent in state.recent[len(state.recent) - length :]:
+        key = (tenant, recent.item_id, recent.text_digest)
+        if recent.text_digest == 0 or key in known.gone:
+            window.append(known.unknown_item)
+            continue
+        item = known.sent_items.get(key) or known.items.get(key)
+        if item is None:
+            missing[key] = recent
+        else:
+            window.append(item.state)
+    if missing:
+        raise _Refused(UserResult(status=RESULT_STATUS_NEED_ITEMS, need_items=missing.values()))
+    return window
