@@ -283,7 +283,7 @@ class StreamService(faust.Service):
     def _fold_some(self, partition: Partition, records: Sequence[LogRecord]) -> bool:
         """Fold records in order; False at a gap."""
         trending = self._trending.of(partition.number)
-        n_events = 0
+        n_events, n_lost = 0, partition.n_lost_offsets
         with self._metrics.fold_seconds.time():
             for record in records:
                 arrival = partition.arrive(record.offset)
@@ -294,8 +294,11 @@ class StreamService(faust.Service):
                 else:
                     break
             else:
+                self._folder.report()
                 self._checkpointer.count(n_events)
+                self._metrics.lost_offsets.inc(partition.n_lost_offsets - n_lost)
                 return True
+        self._folder.report()
         self._checkpointer.count(n_events)
         return False
 

@@ -12,11 +12,15 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
+from protos.keys import compose_key
 from protos.rec.v1.items_pb2 import ItemVector
 
 ItemKey = bytes
 """compose_key(tenant, item_id), the record's key."""
+
+item_key = lru_cache(65_536)(compose_key)
 
 
 @dataclass(frozen=True, slots=True)

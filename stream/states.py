@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from protos.history import Head
-from protos.keys import compose_key, split_key
+from protos.keys import split_key
 from protos.rec.v1.encoder_pb2 import Block, ItemText, UserState
 from protos.rec.v1.interests_pb2 import Cause, Hop, Interests, RecentItem, Tier, UserInterests
 from protos.segments import CodesOf, Segment, block_digests
-from stream.catalogue import Catalogue
+from stream.catalogue import Catalogue, item_key
 from stream.encoder_client import Model
 from stream.partition import Partition, User
 from stream.store import N_KEPT_SEGMENTS, Published
@@ -112,7 +112,7 @@ def texts_for(
     texts: list[ItemText] = []
     gone: list[RecentItem] = []
     for wanted in needed:
-        item = catalogue.get(compose_key(tenant, wanted.item_id))
+        item = catalogue.get(item_key(tenant, wanted.item_id))
         if item is None or item.text_digest != wanted.text_digest:
             gone.append(wanted)
         else:
@@ -206,7 +206,7 @@ def _stored_segment(partition: Partition, user_key: bytes, index: int) -> Segmen
 def _recent_items(head: Head, tenant: str, catalogue: Catalogue) -> list[RecentItem]:
     items = []
     for recent in head.recent:
-        known = catalogue.get(compose_key(tenant, recent.item_id))
+        known = catalogue.get(item_key(tenant, recent.item_id))
         items.append(
             RecentItem(
                 item_id=recent.item_id,

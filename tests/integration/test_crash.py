@@ -1,0 +1,163 @@
+"""SIGKILL of the real worker in the middle of 20,000 events; then every user equals the oracle."""
+
+import random
+import shutil
+import threading
+import time
+
+import pytest
+from rocksdict import Options, Rdict
+
+from protos.rec.v1.events_pb2 import Event
+from tests.integration.history_oracle import replay
+from tests.integration.stream_world import (
+    N_PARTITIONS,
+    StreamWorld,
+    decode_states,
+    differences,
+    wait_for,
+)
+from tests.integration.stub_encoder import StubEncoder
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+N_EVENTS = 20_000
+NOW_MS = int(time.time() * 1000)
+SMALL_CHECKPOINTS = {"checkpoint_events": 1_000, "checkpoint_interval_s": 0.2, "cached_users": 50}
+
+
+@pytest.fixture
+def world(kafka_bootstrap, tmp_path):
+    world = StreamWorld(kafka_bootstrap, tmp_path)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def encoder():
+    encoder = StubEncoder(needs_blocks=True).start()
+    yield encoder
+    encoder.stop()
+
+
+class Load:
+    """Publishes 20,000 events in the background, with retries and dead letters among them."""
+
+    def __init__(self, world, per_s):
+        self._world, self._per_s = world, per_s
+        self.n_sent = 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self):
+        self._thread.start()
+        return self
+
+    def join(self):
+        self._thread.join()
+        self._world.producer.flush()
+
+    def _run(self):
+        rng = random.Random(4)
+        start = time.monotonic()
+        while self.n_sent < N_EVENTS:
+            user = f"u{int(rng.paretovariate(0.5)) % 300}"
+            events = [self._event(rng) for _ in range(rng.choice((1, 1, 1, 1, 5)))]
+            self._world.publish(user, events)
+            if rng.random() < 0.05:
+                self._world.publish(user, events)  # a client's retry
+            self.n_sent += len(events)
+            time.sleep(max(0.0, start + self.n_sent / self._per_s - time.monotonic()))
+
+    def _event(self, rng):
+        self.n_named = getattr(self, "n_named", 0) + 1
+        named = f"e{self.n_named}" if rng.random() < 0.8 else ""
+        action = rng.choices(("click", "like", "undeclared"), (60, 39, 1))[0]
+        at_ms = NOW_MS + self.n_named * 100 - rng.choice((0, 0, 0, 7_000))
+        return Event(
+            event_id=named, item_id=f"i{rng.randrange(500)}", action=action, event_time_ms=at_ms
+        )
+
+
+def kill_in_the_middle(world, worker, at_least):
+    """SIGKILL once `at_least` records are committed; check that the kill can have hurt."""
+    before = sum(world.committed().values())
+    wait_for(lambda: sum(world.committed().values()) >= before + at_least, "no checkpoint")
+    folded = worker.metrics()['records_total{outcome="applied"}']
+    worker.kill()
+    world.producer.flush()
+    committed, ends = world.committed(), world.ends()
+    assert sum(committed.values()) > before, "no checkpoint happened before the kill"
+    assert sum(ends.values()) > sum(committed.values()), "nothing was unacknowledged at the kill"
+    assert folded > 0
+
+
+@pytest.mark.parametrize("disk", ["kept", "wiped"])
+def test_killed_worker_loses_nothing_and_counts_nothing_twice(world, encoder, disk):
+    worker = world.worker(encoder.address, **SMALL_CHECKPOINTS).start().wait_ready()
+    load = Load(world, per_s=3_000).start()
+    for _ in range(2):
+        kill_in_the_middle(world, worker, at_least=1_500)
+        if disk == "wiped":
+            shutil.rmtree(worker.folder)
+        worker.start().wait_ready()
+    load.join()
+    world.wait_drained()
+    assert worker.stop() == 0
+
+    oracle = replay(world.log())
+    assert sum(len(user.hashes) for user in oracle.values()) > 0.9 * N_EVENTS
+    assert differences(world.states(), oracle) == []
+    assert differences(decode_states(rocksdb_of(worker)), oracle) == []
+
+
+def rocksdb_of(worker):
+    """Read the stopped worker's own disk."""
+    newest = {}
+    for number in range(N_PARTITIONS):
+        (path,) = worker.folder.glob(f"**/histories-{number}.db")
+        db = Rdict(str(path), options=Options(raw_mode=True))
+        newest |= {key: value for key, value in db.items() if not key.startswith(b"__faust")}
+        db.close()
+    return newest
+
+
+def test_workers_that_come_and_go_leave_every_history_exact(world, encoder):
+    first = world.worker(encoder.address, "first", **SMALL_CHECKPOINTS).start().wait_ready()
+    load = Load(world, per_s=1_500).start()
+    second = world.worker(encoder.address, "second", **SMALL_CHECKPOINTS).start().wait_ready()
+    wait_for(lambda: second.metrics().get('records_total{outcome="applied"}', 0) > 300, "no share")
+    second.kill()  # the first one takes over after the session timeout
+    wait_for(lambda: first.metrics()['events_total{outcome="applied"}'] > 6_000, "no progress")
+    second.start().wait_ready()
+    assert first.stop() == 0  # and the second one takes over at once
+    load.join()
+    world.wait_drained()
+    assert second.stop() == 0
+
+    assert differences(world.states(), replay(world.log())) == []
+
+
+def test_gap_in_the_log_is_read_again_then_accepted_and_counted(world, encoder, kafka_bootstrap):
+    from kafka import KafkaAdminClient, TopicPartition
+
+    worker = world.worker(encoder.address).start().wait_ready()
+    home = world.publish("ann", [Event(item_id="i0", action="click", event_time_ms=NOW_MS)]).get(9)
+    world.wait_drained()
+    assert worker.stop() == 0
+    for i in range(1, 10):
+        world.publish("ann", [Event(item_id=f"i{i}", action="click", event_time_ms=NOW_MS + i)])
+    world.producer.flush()
+    admin = KafkaAdminClient(bootstrap_servers=kafka_bootstrap)
+    admin.delete_records({TopicPartition(world.topics.events, home.partition): 5})
+    admin.close()
+
+    worker.start().wait_ready()
+    world.wait_drained()
+
+    state = world.states()["default", "ann"]
+    assert [recent.item_id for recent in state.head.recent] == [
+        "i0",
+        *(f"i{i}" for i in range(5, 10)),
+    ]
+    assert worker.metrics()["rereads_total"] == 1
+    assert worker.metrics()["lost_offsets_total"] == 4
