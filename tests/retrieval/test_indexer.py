@@ -117,7 +117,9 @@ def test_items_go_to_the_collection_of_their_model(writer, store):
 def test_the_newest_of_a_batch_counts(writer, store):
     indexer = indexer_on(writer, store)
 
-    indexer.handle([put("1", 0), delete("1", 1), put("2", 2), put("3", 3), delete("3", 4), put("3", 5)])
+    indexer.handle(
+        [put("1", 0), delete("1", 1), put("2", 2), put("3", 3), delete("3", 4), put("3", 5)]
+    )
 
     assert titles(writer) == ["Title 2", "Title 3"]
 

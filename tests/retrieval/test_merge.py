@@ -69,7 +69,9 @@ def test_a_shorter_feed_is_the_beginning_of_a_longer_one(problem):
 
 def test_places_are_shared_by_weight():
     interests = np.stack([unit(1, 0), unit(0, 1)])
-    vectors = np.stack([unit(1, 0.01 * row) for row in range(8)] + [unit(0.01 * row, 1) for row in range(8)])
+    vectors = np.stack(
+        [unit(1, 0.01 * row) for row in range(8)] + [unit(0.01 * row, 1) for row in range(8)]
+    )
     ids = [f"{row:02}" for row in range(16)]
 
     picks = merge(ids, vectors, interests, [0.75, 0.25], n=8, diversity=0.0)

@@ -28,7 +28,9 @@ def board(tmp_path):
 
 
 def put(board, *lists, key=None):
-    board.apply("trending", [record(key or compose_key("default", one.category), one) for one in lists])
+    board.apply(
+        "trending", [record(key or compose_key("default", one.category), one) for one in lists]
+    )
 
 
 def test_partitions_are_added_up():

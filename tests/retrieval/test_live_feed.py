@@ -1,0 +1,189 @@
+"""StreamFeed over a real grpc.aio server."""
+
+import asyncio
+import time
+
+import grpc
+import grpc.aio
+import pytest
+
+from infra.grpc_server import GrpcServer
+from protos.rec.v1.interests_pb2 import Cause, Hop, OpenFeed
+from protos.rec.v1.recommend_pb2 import FeedQuery, Source, StreamFeedRequest
+from protos.rec.v1.recommend_pb2_grpc import RecommendServiceStub
+from retrieval.live import LiveFeed
+from retrieval.queries import Query
+from retrieval.service import recommend_service
+from tests.retrieval.retrieval_world import World, interests, state, unit
+
+X, Y = unit(1, 0, 0, 0), unit(0, 1, 0, 0)
+HOPS = ("accepted", "folded", "requested", "encoded", "published")
+
+
+@pytest.fixture
+async def stub(world):
+    server = GrpcServer("127.0.0.1:0", [recommend_service(world.servicer)])
+    port = await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield RecommendServiceStub(channel)
+    await world.servicer.close()
+    await server.stop(0)
+
+
+def fill(world: World) -> None:
+    for row in range(4):
+        world.add_item(f"x{row}", unit(1, 0, 0.1 * row, 0))
+        world.add_item(f"y{row}", unit(0, 1, 0, 0.1 * row))
+    world.add_trending(("x3", 9.0), ("y3", 8.0))
+
+
+def caused(offset: int, vector) -> object:
+    """A state that an event just made."""
+    now_ms = time.time_ns() // 1_000_000
+    made = state("u", offset, interests(vector))
+    made.cause.CopyFrom(Cause(event_id=f"e{offset}", offset=offset, accepted_ms=now_ms - 30))
+    made.hops.extend(
+        Hop(name=name, at_us=(now_ms - 30) * 1000 + 5000 * at) for at, name in enumerate(HOPS)
+    )
+    return made
+
+
+def watch(stub, **fields):
+    query = FeedQuery(**{"user_id": "u", "n": 2} | fields)
+    return stub.StreamFeed(StreamFeedRequest(query=query))
+
+
+def ids(push):
+    return [item.item_id for item in push.feed.items]
+
+
+async def test_the_feed_comes_now_and_again_when_the_interests_change(world, stub):
+    fill(world)
+    world.add_user(caused(1, X))
+    call = watch(stub)
+    first = await call.read()
+
+    await asyncio.to_thread(world.add_user, caused(2, Y))
+    second = await call.read()
+
+    assert (ids(first), ids(second)) == (["x0", "x1"], ["y0", "y1"])
+    assert (first.sequence, first.since_event_ms, second.sequence) == (0, 0, 1)
+    assert (second.cause.event_id, second.feed.encoded_offset) == ("e2", 2)
+    assert 30 <= second.since_event_ms < 5000
+    assert [hop.name for hop in second.hops] == [*HOPS, "received", "searched", "pushed"]
+    assert [hop.at_us for hop in second.hops] == sorted(hop.at_us for hop in second.hops)
+
+
+async def test_a_user_without_events_sees_trending_then_the_first_real_feed(world, stub):
+    fill(world)
+    call = watch(stub)
+    first = await call.read()
+
+    world.add_user(caused(1, X))
+    second = await call.read()
+
+    assert (first.feed.source, first.HasField("cause")) == (Source.SOURCE_TRENDING, False)
+    assert second.feed.source == Source.SOURCE_REFINED
+
+
+async def test_a_slow_reader_skips_states_and_gets_the_latest(world, stub):
+    fill(world)
+    world.add_user(caused(1, X))
+    request = StreamFeedRequest(query=FeedQuery(user_id="u", n=2), min_interval_ms=300)
+    call = stub.StreamFeed(request)
+    await call.read()
+    for offset in range(2, 12):
+        world.add_user(caused(offset, X if offset % 2 else Y))
+
+    second = await call.read()
+
+    assert (second.sequence, second.feed.encoded_offset) == (1, 11)
+
+
+async def test_trending_that_moves_reaches_who_still_sees_trending(world, stub, monkeypatch):
+    monkeypatch.setattr("retrieval.live.TRENDING_INTERVAL_S", 0.05)
+    fill(world)
+    call = watch(stub)
+    assert ids(await call.read()) == ["x3", "y3"]
+
+    world.add_trending(("y3", 10.0), ("x3", 9.0))
+
+    assert ids(await call.read()) == ["y3", "x3"]
+
+
+async def test_when_nothing_changes_a_heartbeat_says_so(world):
+    fill(world)
+    world.add_user(caused(1, X))
+    feed = LiveFeed(
+        Query("default", "u", 2), world.users, world.recommender, world.changes, heartbeat_s=0.05
+    )
+    closing, seen = asyncio.Event(), []
+
+    async for push in feed.pushes(closing):
+        seen.append(push)
+        if len(seen) == 3:
+            break
+
+    assert [push.heartbeat for push in seen] == [False, True, True]
+    assert not seen[1].HasField("feed")
+
+
+async def test_an_open_feed_is_announced_and_taken_back(world, stub):
+    fill(world)
+    first, second = watch(stub), watch(stub)
+    await first.read()
+    await second.read()
+    key, value = world.notes.sent[0]
+    assert (key, OpenFeed.FromString(value).user_id) == (b"default/u", "u")
+    assert OpenFeed.FromString(value).expires_at_ms > time.time() * 1000
+
+    first.cancel()
+    second.cancel()
+    while len(world.open_feeds):
+        await asyncio.sleep(0.01)
+
+    assert world.notes.sent == [(key, value), (key, None)]
+
+
+async def test_a_drain_ends_open_feeds_at_once(world, stub):
+    fill(world)
+    call = watch(stub)
+    await call.read()
+
+    await world.servicer.close()
+
+    assert await asyncio.wait_for(call.read(), 5) is grpc.aio.EOF
+
+
+async def test_too_many_open_feeds_are_turned_away(tmp_path):
+    world = World(tmp_path, max_open_feeds=1)
+    server = GrpcServer("127.0.0.1:0", [recommend_service(world.servicer)])
+    port = await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = RecommendServiceStub(channel)
+        call = watch(stub)
+        await call.read()
+
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await watch(stub).read()
+
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    await world.servicer.close()
+    await server.stop(0)
+    world.store.close()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        StreamFeedRequest(),
+        StreamFeedRequest(query=FeedQuery(user_id="u")),
+        StreamFeedRequest(query=FeedQuery(user_id="u", n=100_000)),
+        StreamFeedRequest(query=FeedQuery(user_id="u", n=1), min_interval_ms=60_001),
+    ],
+)
+async def test_a_bad_question_is_refused(stub, request_):
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.StreamFeed(request_).read()
+
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
