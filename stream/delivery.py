@@ -78,7 +78,7 @@ class Deadline:
 def not_confirmed(limit_s: float) -> DependencyDown:
     """Return the error for a record whose fate is unknown."""
     return DependencyDown(
-        f"Kafka did not confirm within {limit_s:g} s, and may have the record all the same; "
+        f"Kafka did not confirm within {limit_s:.3g} s, and may have the record all the same; "
         "publish it again, the same event_id makes that harmless"
     )
 

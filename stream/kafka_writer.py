@@ -1,6 +1,9 @@
 """Durable records into Kafka: the one seam between our producers and kafka-python.
 
-Idempotent, acks=all, retried by the client until the deadline. Three things are ours, because
+Idempotent, acks=all. A record handed over stays on its way until the broker has it, also through an
+outage; how long to wait for its word is the caller's choice. (The client never gives a record up:
+in kafka-python 3.0.12 an idempotent producer that expires a record once sent drops its producer id
+and asks for no other, so nothing leaves it ever again.) Three things are ours, because
 kafka-python has them not:
 
 * A bound. Its buffer grows without one, so bytes in flight are counted here: `submit` waits for
@@ -10,7 +13,7 @@ kafka-python has them not:
 * Errors of our tree, with what to do next.
 
 Delivery: what `on_done` reports as written is durable, once (the broker drops the client's own
-retries). A failure means unknown, not absent: the record may still have arrived.
+retries). A failure means unknown, not absent: the record may have arrived all the same.
 """
 
 import socket
@@ -24,6 +27,7 @@ from typing import Any, Protocol
 from kafka import KafkaProducer
 from kafka.errors import (
     AuthorizationError,
+    IllegalStateError,
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
@@ -36,6 +40,8 @@ from protos.errors import DependencyDown, FreshetError, InvalidInput, NotReady, 
 RECORD_OVERHEAD_BYTES = 1024
 """Futures and bookkeeping of a record in flight, on top of its key and value."""
 N_REMEMBERED_KEYS = 65_536
+FOREVER_MS = 365 * 24 * 3600 * 1000
+CLOSE_S = 5.0
 RETRY_AFTER_S = 0.2
 """About what a full default buffer takes to drain into a broker on the same machine."""
 
@@ -43,7 +49,8 @@ RETRY_AFTER_S = 0.2
 @dataclass(frozen=True, slots=True)
 class WriterOptions:
     timeout_s: float = 10.0
-    """Within it a record is durable, or has failed."""
+    """How long to wait for Kafka where the caller does not say: to connect, for room, for its
+    word."""
     linger_ms: int = 1
     """How long a record waits for company. Under load records batch by themselves."""
     buffer_bytes: int = 32 * 2**20
@@ -80,7 +87,7 @@ class Writer(Protocol):
         """Wait until everything handed over before is done. Raises DependencyDown."""
 
     def close(self) -> None:
-        """Flush, and let go of the connections. After that nothing can be submitted."""
+        """Flush, let go of the connections, and fail what is left. Raises DependencyDown then."""
 
     @property
     def bytes_in_flight(self) -> int: ...
@@ -137,11 +144,14 @@ class KafkaWriter:
             raise self._translated(error) from error
 
     def close(self) -> None:
-        # By then the client has given up on whatever it could not deliver, so this always ends.
         try:
-            self._kafka.close(timeout=self._options.timeout_s + 2)
+            self._kafka.flush(self._options.timeout_s)
         except KafkaError as error:
+            # Only so do the records left fail: the public close waits for them again.
+            self._kafka._sender.force_close()
             raise self._translated(error) from error
+        finally:
+            self._kafka.close(timeout=CLOSE_S)
 
     @property
     def bytes_in_flight(self) -> int:
@@ -164,6 +174,11 @@ class KafkaWriter:
         match error:
             case MessageSizeTooLargeError() | RecordListTooLargeError():
                 return InvalidInput(f"the record is larger than Kafka takes; send less ({error})")
+            case IllegalStateError():
+                return DependencyDown(
+                    "this producer is closed; what Kafka had not confirmed by then may be missing, "
+                    "publish it again with another"
+                )
             case AuthorizationError():
                 return NotReady(f"Kafka at {self._bootstrap} refuses this client: {error}")
             case ValueError():
@@ -215,8 +230,8 @@ def _client_config(bootstrap: str, options: WriterOptions) -> dict[str, object]:
         "allow_auto_create_topics": False,
         "bootstrap_timeout_ms": timeout_ms,
         "max_block_ms": timeout_ms,
-        "delivery_timeout_ms": timeout_ms,
-        "request_timeout_ms": max(1, timeout_ms // 2 - options.linger_ms),
+        "request_timeout_ms": max(1000, timeout_ms // 2),
+        "delivery_timeout_ms": FOREVER_MS,
         # The default of 30 s would outlast the deadline of whoever waits for a broker's return.
         "reconnect_backoff_max_ms": 1000,
     }

@@ -9,6 +9,9 @@
 `after`. `publish_nowait` hands the event over and returns a future; the buffer is bounded, and a
 full one makes the call wait, then raise Overloaded. Items have stream/item_publisher.py.
 
+While Kafka is away, what has been handed over waits in the buffer and goes when it is back;
+`publish` and `flush` say DependencyDown at their deadline, and a future stays open.
+
 Delivery: at least once, and harmless when repeated. An event is named here if the caller did not
 (event_id), and the SDK repeats a failed record under the same name; the stream applies a name once
 among a user's newest 64 events. So whoever retries on his own should choose the event_id himself.
