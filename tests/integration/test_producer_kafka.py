@@ -1,5 +1,7 @@
+import time
 import uuid
 
+import psutil
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
@@ -151,3 +153,55 @@ def test_dead_letters_are_read_newest_first_and_one_by_one(kafka_bootstrap, topi
 
     assert [letter.header("source_offset") for letter in newest] == ["4", "3", "2"]
     assert one.header("source_offset") == "3"
+
+
+@pytest.fixture
+def broker(kafka_bootstrap):
+    """The broker's process, running again when the test ends."""
+    port = int(kafka_bootstrap.rpartition(":")[2])
+    listening = [
+        one.pid
+        for one in psutil.net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid
+    ]
+    if not listening:
+        pytest.skip("the broker is on another machine")
+    broker = psutil.Process(listening[0])
+    yield broker
+    broker.resume()
+
+
+@pytest.mark.slow
+def test_a_producer_outlives_an_outage_longer_than_its_patience(kafka_bootstrap, topics, broker):
+    options = WriterOptions(timeout_s=1)
+    with Producer(kafka_bootstrap, topic_prefix=topics.prefix, options=options) as producer:
+        producer.publish("user", item_id="first", action="view", timeout_s=20)
+
+        broker.suspend()
+        with pytest.raises(DependencyDown, match="did not confirm within 1 s"):
+            producer.publish("user", item_id="0", action="view")
+        reports = [
+            producer.publish_nowait("user", item_id=str(number), action="view")
+            for number in range(1, 10)
+        ]
+        time.sleep(3)  # several request timeouts: what has been sent is being repeated
+        broker.resume()
+
+        offsets = [report.result(timeout=20).offset for report in reports]
+        assert offsets == list(range(2, 11))
+        after = producer.publish("user", item_id="after", action="view", timeout_s=20)
+        assert after.offset == 11
+
+
+@pytest.mark.slow
+def test_closing_during_an_outage_fails_what_is_left(kafka_bootstrap, topics, broker):
+    options = WriterOptions(timeout_s=1)
+    producer = Producer(kafka_bootstrap, topic_prefix=topics.prefix, options=options)
+    producer.publish("user", item_id="first", action="view", timeout_s=20)
+
+    broker.suspend()
+    report = producer.publish_nowait("user", item_id="1", action="view")
+    with pytest.raises(DependencyDown):
+        producer.close()
+
+    assert isinstance(report.exception(timeout=5), DependencyDown)
