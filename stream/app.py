@@ -16,7 +16,6 @@ from typing import Any
 
 import faust
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import IllegalStateError
 from faust.types import TP, StreamT
 from google.protobuf.message import DecodeError
@@ -32,13 +31,22 @@ from stream.catalogue import Catalogue
 from stream.changelog import KafkaChangelog
 from stream.checkpoint import Checkpointer
 from stream.encoder_client import EncoderClient
-from stream.faust_seams import N_WAITING_RUNS, Run, RunConsumer, RunSchema, transport_of_runs
+from stream.faust_seams import N_WAITING_RUNS, Run, RunConsumer, RunSchema
 from stream.folding import Folder, LogRecord
 from stream.items import ItemEncoder
+from stream.kafka_clients import (
+    app_id,
+    changelog_topic,
+    items_consumer,
+    new_app,
+    plain_consumer,
+    started_producer,
+)
 from stream.metrics import WorkerMetrics
 from stream.open_feeds import OpenFeeds
 from stream.outbox import KafkaOutbox
 from stream.partition import Arrival, Partition
+from stream.publishing import InterestsPublisher
 from stream.refresh import Refresher
 from stream.settings import StreamSettings, worker_folder
 from stream.table import HistoryTable
@@ -48,18 +56,6 @@ log = structlog.get_logger(__name__)
 
 STEP = 128
 """Records folded between two looks at the rest of the event loop: about 3 ms."""
-_BATCH_BYTES = 2**20
-_FETCH_BYTES = 4 * 2**20
-_STREAM_BUFFER = 4_096
-
-
-def app_id(topics: Topics) -> str:
-    """Return the consumer group, which also names the changelog topic."""
-    return f"{topics.prefix}-stream"
-
-
-def changelog_topic(topics: Topics) -> str:
-    return f"{app_id(topics)}-histories-changelog"
 
 
 class StreamService(faust.Service):
@@ -86,7 +82,7 @@ class StreamService(faust.Service):
         self._on_ready, self._on_failure = on_ready, on_failure
         self._topics = Topics(shared.topic_prefix)
         self._shape = shape or Shape()
-        self.app = _new_app(shared, settings, self._topics)
+        self.app = new_app(shared, settings, self._topics)
         self._table = HistoryTable(
             self.app,
             name="histories",
@@ -123,8 +119,9 @@ class StreamService(faust.Service):
     async def on_start(self) -> None:
         shared, settings, topics = self._shared, self._settings, self._topics
         folder = worker_folder(shared.state, settings.instance)
-        self._changelog_producer = await self._start_producer("changelog")
-        self._producer = await self._start_producer("out")
+        client = f"{app_id(topics)}-{settings.instance}"
+        self._changelog_producer = await started_producer(shared, f"{client}-changelog")
+        self._producer = await started_producer(shared, f"{client}-out")
         self._outbox = KafkaOutbox(self._producer)
         self._encoder = EncoderClient(shared.encoder, self._shape)
         self._catalogue = Catalogue(self._shape.n_levels, self._metrics.ambiguous_codes.inc)
@@ -139,8 +136,7 @@ class StreamService(faust.Service):
             catalogue=self._catalogue,
             open_feeds=self._open_feeds,
             blocks=self._blocks,
-            outbox=self._outbox,
-            topics=topics,
+            publisher=InterestsPublisher(self._outbox, self._blocks, topics, self._metrics),
             metrics=self._metrics,
             requests_in_flight=settings.requests_in_flight,
             light_above=settings.light_above,
@@ -175,7 +171,8 @@ class StreamService(faust.Service):
             topics=topics,
             metrics=self._metrics,
             model_version=self._model_version,
-            new_consumer=self._new_items_consumer,
+            new_consumer=lambda: items_consumer(shared, settings, topics),
+            new_reader=lambda: plain_consumer(shared),
         )
         self._followers = [
             self._follow(topics.item_vectors, self._learn_items),
@@ -201,42 +198,6 @@ class StreamService(faust.Service):
         await self._changelog_producer.stop()
         await self._encoder.close()
         self._blocks.close()
-
-    async def _start_producer(self, name: str) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._shared.kafka_bootstrap,
-            client_id=f"{app_id(self._topics)}-{self._settings.instance}-{name}",
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=0,
-            max_batch_size=_BATCH_BYTES,
-            max_request_size=2 * _BATCH_BYTES,
-        )
-        await producer.start()
-        return producer
-
-    def _new_items_consumer(self, topic: str | None) -> AIOKafkaConsumer:
-        session_ms = int(self._settings.session_timeout_s * 1000)
-        names = () if topic is None else (topic,)
-        group = (
-            {}
-            if topic is None
-            else {
-                "group_id": f"{app_id(self._topics)}-items",
-                "group_instance_id": self._settings.instance,
-            }
-        )
-        return AIOKafkaConsumer(
-            *names,
-            bootstrap_servers=self._shared.kafka_bootstrap,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            session_timeout_ms=session_ms,
-            heartbeat_interval_ms=session_ms // 4,
-            # The encoder may be away for long; that is no reason to leave the group.
-            max_poll_interval_ms=24 * 3600 * 1000,
-            **group,
-        )
 
     def _follow(self, topic: str, handle: Callable[[Sequence[Record]], None]) -> Follower:
         loop = asyncio.get_running_loop()
@@ -378,29 +339,6 @@ class StreamService(faust.Service):
                 if end is not None and partition.next_offset is not None:
                     lag = max(0, end - partition.next_offset)
                     self._metrics.lag.labels(str(number)).set(lag)
-
-
-def _new_app(shared: SharedSettings, settings: StreamSettings, topics: Topics) -> faust.App:
-    brokers = [f"kafka://{address}" for address in shared.kafka_bootstrap.split(",")]
-    app = faust.App(
-        app_id(topics),
-        broker=";".join(brokers),
-        store="rocksdb://",
-        datadir=str(worker_folder(shared.state, settings.instance)),
-        web_enabled=False,
-        autodiscover=False,
-        topic_partitions=shared.n_partitions,
-        consumer_group_instance_id=settings.instance,
-        broker_session_timeout=settings.session_timeout_s,
-        broker_heartbeat_interval=settings.session_timeout_s / 4,
-        broker_rebalance_timeout=30.0,
-        broker_request_timeout=40.0,
-        consumer_max_fetch_size=_FETCH_BYTES,
-        stream_buffer_maxsize=_STREAM_BUFFER,
-        stream_wait_empty=False,
-    )
-    app.transport = transport_of_runs([topics.events])(app.conf.broker_consumer, app)
-    return app
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

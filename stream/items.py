@@ -58,22 +58,24 @@ class ItemEncoder:
         topics: Topics,
         metrics: WorkerMetrics,
         model_version: Callable[[], str | None],
-        new_consumer: Callable[[str | None], AIOKafkaConsumer],
+        new_consumer: Callable[[], AIOKafkaConsumer],
+        new_reader: Callable[[], AIOKafkaConsumer],
     ) -> None:
         """
         Args:
             model_version: what the encoder serves; None until it has answered.
-            new_consumer: (topic to join the group for | None for one without a group) -> consumer
+            new_consumer: makes the consumer of rec.items, in its group.
+            new_reader: makes one without a group.
         """
         self._encoder, self._catalogue, self._outbox = encoder, catalogue, outbox
         self._topics, self._metrics, self._model_version = topics, metrics, model_version
-        self._new_consumer = new_consumer
+        self._new_consumer, self._new_reader = new_consumer, new_reader
         self._renewed: set[tuple[str, int]] = set()
         """(model version, partition) that were looked through."""
 
     async def run(self) -> None:
         """Encode for ever. The catalogue is loaded before."""
-        consumer = self._new_consumer(self._topics.items)
+        consumer = self._new_consumer()
         await consumer.start()
         try:
             while True:
@@ -201,7 +203,7 @@ class ItemEncoder:
         """
         partition = TopicPartition(self._topics.item_vectors, number)
         log.info("items_lack_model", version=version, partition=number)
-        consumer = self._new_consumer(None)
+        consumer = self._new_reader()
         await consumer.start()
         try:
             consumer.assign([partition])

@@ -21,9 +21,7 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
-from aiokafka.errors import KafkaError
 
-from infra.kafka_topics import Topics
 from protos.errors import FreshetError, TooLate, VersionMismatch
 from protos.rec.v1.encoder_pb2 import (
     ItemText,
@@ -32,17 +30,17 @@ from protos.rec.v1.encoder_pb2 import (
     ResultStatus,
     UserResult,
 )
-from protos.rec.v1.interests_pb2 import RecentItem, Tier, UserInterests
+from protos.rec.v1.interests_pb2 import RecentItem, Tier
 from stream.blocks import BlockStore
 from stream.catalogue import Catalogue
 from stream.encoder_client import Model
 from stream.metrics import WorkerMetrics
 from stream.open_feeds import OpenFeeds
-from stream.outbox import Outbox, Outgoing
+from stream.owed import OwedScans
 from stream.partition import Partition, User
+from stream.publishing import InterestsPublisher
 from stream.schedule import Key, Priority, RefreshScheduler
-from stream.states import Cut, cut_state, interests_record, plain_record, send_blocks, texts_for
-from stream.store import HEAD, Published, head_has_events, head_watermark
+from stream.states import Cut, cut_state, send_blocks, texts_for
 
 log = structlog.get_logger(__name__)
 
@@ -51,9 +49,6 @@ MAX_ROUNDS = 4
 """The state, its blocks, its items, and one more of each while caches vanish."""
 MODEL_POLL_S = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
-MAX_SPARE = 1_000
-"""A scan waits while so many of its users do."""
-_SCAN_STEP = 200
 _STALE = ResultStatus.RESULT_STATUS_STALE_MODEL
 
 
@@ -71,15 +66,14 @@ class Refresher:
         catalogue: Catalogue,
         open_feeds: OpenFeeds,
         blocks: BlockStore,
-        outbox: Outbox,
-        topics: Topics,
+        publisher: InterestsPublisher,
         metrics: WorkerMetrics,
         requests_in_flight: int,
         light_above: int,
     ) -> None:
         self._partitions, self._encoder, self._catalogue = partitions, encoder, catalogue
-        self._open_feeds, self._blocks, self._outbox = open_feeds, blocks, outbox
-        self._topics, self._metrics = topics, metrics
+        self._open_feeds, self._blocks = open_feeds, blocks
+        self._publisher, self._metrics = publisher, metrics
         self._n_requests, self._light_above = requests_in_flight, light_above
         self.model: Model | None = None
         """None until the encoder has answered."""
@@ -90,7 +84,10 @@ class Refresher:
         self._wake = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
         self._others: set[asyncio.Task[None]] = set()
-        self._scans: dict[int, asyncio.Task[None]] = {}
+        self._scans = OwedScans(
+            lambda key, has_events: self._touch(key, has_events, Priority.SPARE),
+            lambda: self._scheduler.n_spare,
+        )
         self._n_failures = 0
         self._resume_at = 0.0
         self._complaints: set[str] = set()
@@ -119,17 +116,11 @@ class Refresher:
 
     def assigned(self, partition: Partition) -> None:
         """Look for users who are owed a refresh since the last owner of the partition."""
-        scan = asyncio.create_task(self._scan(partition))
-        self._scans[partition.number] = scan
-        scan.add_done_callback(_report)
+        self._scans.start(partition, self.model.model_version if self.model is not None else None)
 
     async def revoked(self) -> None:
         """Let go of all partitions; what is in flight comes to nothing."""
-        scans = list(self._scans.values())
-        self._scans.clear()
-        for scan in scans:
-            scan.cancel()
-        await asyncio.gather(*scans, return_exceptions=True)
+        await self._scans.stop()
         self._plain.clear()
         for cut in self._cuts.values():
             cut.is_void = True
@@ -192,7 +183,9 @@ class Refresher:
         def ended(task: asyncio.Task[None]) -> None:
             among.discard(task)
             self._wake.set()
-            _report(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.error("refresh_task_crashed", exc_info=error)  # a bug of ours
+                self._pause()
 
         task.add_done_callback(ended)
 
@@ -334,7 +327,7 @@ class Refresher:
         """Whether the answer for a cut is still wanted."""
         if self._cuts.get(key) is not cut:
             return False
-        if cut.is_void or not cut.partition.is_open:
+        if not cut.is_wanted:
             self._give_up(key, cut)
             return False
         return True
@@ -355,27 +348,14 @@ class Refresher:
         await asyncio.gather(*(self._publish_one(*one) for one in ready))
 
     async def _publish_one(self, key: Key, cut: Cut, result: UserResult) -> None:
-        applied = cut.partition.user(cut.user_key).head.watermark
-        record = interests_record(cut, result.interests, applied)
-        if not await self._deliver(cut.partition, cut.user_key, record):
+        if not await self._publisher.publish(cut, result):
+            self._pause()
             return
-        if not self._is_valid(key, cut):
-            return
-        interests = result.interests
-        published = Published(
-            cut.encoded_offset,
-            interests.model_version,
-            interests.model_sequence,
-            interests.tier,
-            cut.state.n_events,
-        )
-        cut.partition.put_published(cut.user_key, published)
-        self._keep_blocks(cut, result)
-        self._metrics.published.labels(Tier.Name(interests.tier)).inc()
-        self._metrics.refreshes.labels("ok").inc()
-        self._give_up(key, cut)
-        if cut.state.tier == Tier.TIER_LIGHT:
-            self._touch(key, True, Priority.SPARE)
+        if self._is_valid(key, cut):
+            self._metrics.refreshes.labels("ok").inc()
+            self._give_up(key, cut)
+            if cut.state.tier == Tier.TIER_LIGHT:
+                self._touch(key, True, Priority.SPARE)
 
     async def _publish_plain(self, keys: Sequence[Key]) -> None:
         await asyncio.gather(*(self._publish_plain_one(key) for key in keys))
@@ -387,34 +367,9 @@ class Refresher:
         user = partition.user(key[1])
         if user.head.n_events:
             return  # the scheduler has him
-        record = plain_record(partition, user)
-        if not await self._deliver(partition, user.key, record):
+        if not await self._publisher.publish_plain(partition, user):
             self._plain[key] = None
-            return
-        if partition.is_open and partition.user(key[1]).head.n_events == 0:
-            partition.put_published(key[1], Published(record.encoded_offset))
-            self._metrics.published.labels("NONE").inc()
-
-    async def _deliver(self, partition: Partition, user_key: bytes, record: UserInterests) -> bool:
-        value = record.SerializeToString()
-        outgoing = Outgoing(self._topics.interests, user_key, value, partition.number)
-        try:
-            await (await self._outbox.send(outgoing))
-        except KafkaError as error:
-            log.warning("interests_not_published", error=str(error))
             self._pause()
-            return False
-        return True
-
-    def _keep_blocks(self, cut: Cut, result: UserResult) -> None:
-        if not result.closed_blocks:
-            return
-        index_of = {block.digest: cut.first_block + i for i, block in enumerate(cut.state.blocks)}
-        for block in result.closed_blocks:
-            if block.digest in index_of:
-                index = index_of[block.digest]
-                number = cut.partition.number
-                self._blocks.put(number, cut.user_key, index, block.digest, block.memory)
 
     # -- failures ------------------------------------------------------------------------------
 
@@ -437,37 +392,3 @@ class Refresher:
         if message not in self._complaints and len(self._complaints) < 100:
             self._complaints.add(message)
             log.error("refresh_refused", message=message)
-
-    # -- who is owed ---------------------------------------------------------------------------
-
-    async def _scan(self, partition: Partition) -> None:
-        model_version = self.model.model_version if self.model is not None else None
-        n_owed = 0
-        for i, (stored_key, head) in enumerate(partition.stored_items(HEAD)):
-            user_key = stored_key[len(HEAD) :]
-            if self._is_owed(partition, user_key, head, model_version):
-                n_owed += 1
-                key = (partition.number, user_key)
-                self._touch(key, head_has_events(head), Priority.SPARE)
-            if i % _SCAN_STEP == 0:
-                await asyncio.sleep(0)
-            while self._scheduler.n_spare > MAX_SPARE and model_version is not None:
-                await asyncio.sleep(0.05)
-        if n_owed:
-            log.info("refreshes_owed", partition=partition.number, n_users=n_owed)
-
-    def _is_owed(
-        self, partition: Partition, user_key: bytes, head: bytes, model_version: str | None
-    ) -> bool:
-        has_events = head_has_events(head)
-        if has_events and model_version is None:
-            return False  # there is another scan as soon as the encoder answers
-        published = partition.published(user_key)
-        watermark = head_watermark(head)
-        return published is None or not published.is_current(watermark, model_version or "")
-
-
-def _report(task: "asyncio.Task[None]") -> None:
-    """Log what nobody awaits: a bug of ours."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("refresh_task_crashed", exc_info=error)

@@ -39,6 +39,11 @@ class Cut:
     """The user was erased since."""
     requested_us: int = 0
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether an answer still concerns this worker's user."""
+        return self.partition.is_open and not self.is_void
+
 
 def cut_state(
     partition: Partition, user: User, model: Model, catalogue: Catalogue, tier: Tier

@@ -19,7 +19,7 @@ from protos.keys import compose_key
 from protos.rec.v1.events_pb2 import EventBatch
 from protos.rec.v1.interests_pb2 import UserInterests
 from protos.segments import segment_columns
-from stream.app import app_id, changelog_topic
+from stream.kafka_clients import app_id, changelog_topic
 
 N_PARTITIONS = 4
 WAIT_S = 90

@@ -1,0 +1,90 @@
+"""The Kafka clients of the worker, each with the settings that its duty asks for."""
+
+import faust
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from infra.kafka_topics import Topics
+from infra.settings import SharedSettings
+from stream.faust_seams import transport_of_runs
+from stream.settings import StreamSettings, worker_folder
+
+_BATCH_BYTES = 2**20
+_FETCH_BYTES = 4 * 2**20
+_STREAM_BUFFER = 4_096
+"""Changelog records that wait during recovery."""
+_DAY_MS = 24 * 3600 * 1000
+
+
+def app_id(topics: Topics) -> str:
+    """Return the consumer group, which also names the changelog topic."""
+    return f"{topics.prefix}-stream"
+
+
+def changelog_topic(topics: Topics) -> str:
+    return f"{app_id(topics)}-histories-changelog"
+
+
+def new_app(shared: SharedSettings, settings: StreamSettings, topics: Topics) -> faust.App:
+    """Return the faust app, which reads rec.events in runs."""
+    brokers = [f"kafka://{address}" for address in shared.kafka_bootstrap.split(",")]
+    app = faust.App(
+        app_id(topics),
+        broker=";".join(brokers),
+        store="rocksdb://",
+        datadir=str(worker_folder(shared.state, settings.instance)),
+        web_enabled=False,
+        autodiscover=False,
+        topic_partitions=shared.n_partitions,
+        consumer_group_instance_id=settings.instance,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.session_timeout_s / 4,
+        broker_rebalance_timeout=30.0,
+        broker_request_timeout=40.0,
+        consumer_max_fetch_size=_FETCH_BYTES,
+        stream_buffer_maxsize=_STREAM_BUFFER,
+        stream_wait_empty=False,
+    )
+    app.transport = transport_of_runs([topics.events])(app.conf.broker_consumer, app)
+    return app
+
+
+async def started_producer(shared: SharedSettings, client_id: str) -> AIOKafkaProducer:
+    producer = AIOKafkaProducer(
+        bootstrap_servers=shared.kafka_bootstrap,
+        client_id=client_id,
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=0,
+        max_batch_size=_BATCH_BYTES,
+        max_request_size=2 * _BATCH_BYTES,
+    )
+    await producer.start()
+    return producer
+
+
+def items_consumer(
+    shared: SharedSettings, settings: StreamSettings, topics: Topics
+) -> AIOKafkaConsumer:
+    """Return the consumer of rec.items, in a group of its own."""
+    session_ms = int(settings.session_timeout_s * 1000)
+    return AIOKafkaConsumer(
+        topics.items,
+        bootstrap_servers=shared.kafka_bootstrap,
+        group_id=f"{app_id(topics)}-items",
+        group_instance_id=settings.instance,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        session_timeout_ms=session_ms,
+        heartbeat_interval_ms=session_ms // 4,
+        # The encoder may be away for long; that is no reason to leave the group.
+        max_poll_interval_ms=_DAY_MS,
+    )
+
+
+def plain_consumer(shared: SharedSettings) -> AIOKafkaConsumer:
+    """Return a consumer without a group or a topic."""
+    return AIOKafkaConsumer(
+        bootstrap_servers=shared.kafka_bootstrap,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+    )

@@ -1,0 +1,62 @@
+"""faust is pinned; these say at once what an upgrade took away."""
+
+import inspect
+from importlib.metadata import version
+
+import faust
+import pytest
+from faust.stores import rocksdb
+from faust.transport import consumer as transport
+from faust.transport.drivers import aiokafka as driver
+
+from stream.faust_seams import PRIVATE_NAMES, RocksDisk
+
+
+def test_faust_is_the_version_that_was_read():
+    assert version("faust-streaming") == "0.15.3"
+
+
+@pytest.mark.parametrize(("owner", "name"), PRIVATE_NAMES, ids=lambda value: str(value))
+def test_private_name_still_exists(owner, name):
+    assert hasattr(owner, name)
+
+
+@pytest.mark.parametrize(
+    ("source", "uses"),
+    [
+        (transport.Fetcher, "consumer._drain_messages(self)"),
+        (transport.Consumer, "self._read_offset = "),
+        (transport.Consumer, "self.suspend_flow = "),
+        (transport.Consumer, "self.flow_active = "),
+        (driver.Consumer, "self._thread"),
+        (faust.Stream, "def noack"),
+        (rocksdb.Store, 'offset_key = b"__faust'),
+        (rocksdb.Store, "raw_mode=True"),
+    ],
+)
+def test_mechanism_still_works_as_it_was_read(source, uses):
+    text = inspect.getsource(source) + inspect.getsource(inspect.getmodule(source))
+
+    assert uses in text
+
+
+def test_states_and_faust_offset_are_written_together_and_read_back(tmp_path):
+    class Store:
+        offset_key = rocksdb.Store.offset_key
+
+        def __init__(self):
+            self.db = rocksdb.RocksDBOptions(use_rocksdict=True).open(tmp_path / "x.db")
+
+        def _db_for_partition(self, partition):
+            return self.db
+
+    store = Store()
+    disk = RocksDisk(store, 0)
+
+    disk.write({b"ha": b"1", b"hb": b"2", b"sa": b"3", b"hc": None}, changelog_offset=77)
+
+    assert store.db.get(rocksdb.Store.offset_key) == b"77"
+    assert list(disk.items(b"h")) == [(b"ha", b"1"), (b"hb", b"2")]
+    disk.write({b"ha": None}, changelog_offset=78)
+    assert disk.get(b"ha") is None
+    store.db.close()
