@@ -22,13 +22,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import grpc
+import numpy as np
 import xxhash
 from pymilvus import AsyncMilvusClient, DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from protos.errors import DependencyDown, FreshetError, NotReady, VersionMismatch
 from retrieval.catalogue import CatalogueItem
-from retrieval.filters import Filter, render
+from retrieval.filters import Available, Filter, render
 from retrieval.measures import SEARCH_SECONDS, SEARCHES
 from retrieval.vectors import Floats
 
@@ -86,7 +87,7 @@ def _translated(what: str) -> Iterator[None]:
     try:
         yield
     except (TimeoutError, grpc.RpcError, OSError) as error:
-        raise DependencyDown(f"Milvus did not {what}: {error or 'timeout'}") from error
+        raise DependencyDown(f"Milvus did not {what}: {str(error) or 'timeout'}") from error
     except MilvusException as error:
         raise _translate(error, what) from error
 
@@ -243,6 +244,25 @@ class ItemIndex:
         SEARCH_SECONDS.observe(time.perf_counter() - start)
         return hits
 
+    async def warm_up(self, timeout_s: float) -> None:
+        """Connect, and search each collection once: the first search of one costs seconds.
+
+        Raises DependencyDown when Milvus is away or takes longer.
+        """
+        begin = collection_name(self._prefix, "")
+        with _translated("answer in time"):
+            async with asyncio.timeout(timeout_s):
+                client = self._connected()
+                names = await client.list_collections(timeout=timeout_s)
+                for name in filter(lambda name: name.startswith(begin), names):
+                    found = _collection(await client.describe_collection(name, timeout=timeout_s))
+                    if found is not None and name == self._name(found.model_version):
+                        await self._first_search(found, timeout_s)
+
+    async def _first_search(self, collection: Collection, timeout_s: float) -> None:
+        zeros = np.zeros((1, collection.dim), np.float32)
+        await self._search(collection.model_version, zeros, Available(), 1, timeout_s)
+
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
@@ -273,7 +293,7 @@ class ItemIndex:
     async def _collection(self, model_version: str, timeout_s: float) -> Collection:
         found, asked_s = self._collections.get(model_version, (None, -_RETRY_MISSING_S))
         if found is None and time.monotonic() - asked_s >= _RETRY_MISSING_S:
-            name = collection_name(self._prefix, model_version)
+            name = self._name(model_version)
             client = self._connected()
             if await client.has_collection(name, timeout=timeout_s):
                 found = _collection(await client.describe_collection(name, timeout=timeout_s))
@@ -281,6 +301,9 @@ class ItemIndex:
         if found is None:
             raise MissingCollection(f"no items of model {model_version} are indexed yet")
         return found
+
+    def _name(self, model_version: str) -> str:
+        return collection_name(self._prefix, model_version)
 
     def _connected(self) -> AsyncMilvusClient:
         if self._client is None:

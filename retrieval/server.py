@@ -41,6 +41,7 @@ log = structlog.get_logger(__name__)
 POLL_MS = 500
 READY_POLL_S = 0.05
 MEASURE_S = 5.0
+WARM_UP_S = 10.0
 
 
 class Replica:
@@ -183,6 +184,10 @@ class Replica:
                 pass
 
         await asyncio.to_thread(wait)
+        try:
+            await self._index.warm_up(WARM_UP_S)
+        except FreshetError as error:
+            log.warning("serving_without_index", message=str(error))
         await server.set_serving()
 
     async def _measure_forever(self) -> None:

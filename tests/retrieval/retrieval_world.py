@@ -160,9 +160,12 @@ class FakeLogEnd:
 class FakeNotes:
     def __init__(self) -> None:
         self.sent: list[tuple[bytes, bytes | None]] = []
+        self.taken_back = asyncio.Event()
 
     def send(self, key: bytes, value: bytes | None) -> None:
         self.sent.append((key, value))
+        if value is None:
+            self.taken_back.set()
 
 
 class World:

@@ -139,8 +139,7 @@ async def test_an_open_feed_is_announced_and_taken_back(world, stub):
 
     first.cancel()
     second.cancel()
-    while len(world.open_feeds):
-        await asyncio.sleep(0.01)
+    await asyncio.wait_for(world.notes.taken_back.wait(), 5)
 
     assert world.notes.sent == [(key, value), (key, None)]
 

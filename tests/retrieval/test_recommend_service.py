@@ -56,12 +56,12 @@ def fill(world: World, n_items: int = 12) -> None:
     world.add_trending(("x5", 9.0), ("y5", 8.0), ("x4", 7.0))
 
 
-async def recommend(stub, timeout=5, **fields):
+async def recommend(stub, within_s=5, **fields):
     after = fields.pop("after", None)
     session = fields.pop("session", ())
     query = FeedQuery(**{"user_id": "u", "n": 4} | fields)
     request = RecommendRequest(query=query, after=after, session=session)
-    return (await stub.Recommend(request, timeout=timeout)).feed
+    return (await stub.Recommend(request, timeout=within_s)).feed
 
 
 async def refusal(call):
@@ -242,7 +242,7 @@ async def test_while_milvus_is_away_trending_answers_within_the_deadline(world, 
     world.index.delay_s = 60
     start = time.monotonic()
 
-    feed = await recommend(stub, timeout=0.5)
+    feed = await recommend(stub, within_s=0.5)
 
     assert time.monotonic() - start < 0.5
     assert (feed.source, ids(feed)) == (Source.SOURCE_TRENDING, ["x5", "y5", "x4"])
@@ -299,7 +299,7 @@ async def test_at_the_deadline_the_best_answer_goes_out_marked(world, stub):
     world.add_user(state("u", 7, interests(X)))
 
     feed = await recommend(
-        stub, timeout=0.6, after=Receipt(user_id="u", partition=PARTITION, offset=8)
+        stub, within_s=0.6, after=Receipt(user_id="u", partition=PARTITION, offset=8)
     )
 
     assert (feed.includes_receipt, feed.source) == (False, Source.SOURCE_LAST_KNOWN)
