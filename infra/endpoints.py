@@ -60,7 +60,7 @@ def given(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _recorded(path: Path) -> dict[str, str]:
     try:
-        recorded = json.loads(path.read_text())["endpoints"]
+        recorded = dict(json.loads(path.read_text())["endpoints"])
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError) as error:

@@ -17,7 +17,7 @@ import time
 
 import psutil
 
-from infra.stack.leftovers import MARKER, stop_leftovers
+from infra.stack.leftovers import MARKER, is_marked, stop_leftovers
 from infra.stack.state import StateFolder
 
 _LOOK_S = 0.5
@@ -33,20 +33,29 @@ def is_alive(pid: int) -> bool:
 
 def main() -> None:
     """Watch until there is nothing left to watch."""
-    state, supervisor = StateFolder.at(), os.getppid()
+    state, state_id, supervisor = StateFolder.at(), os.environ[MARKER], os.getppid()
     owner = state.owner()
-    while os.getppid() == supervisor and (owner is None or is_alive(owner)):
+    while _is_supervised(state_id) and (owner is None or is_alive(owner)):
         time.sleep(_LOOK_S)
         owner = state.owner()
     state.stack_file.unlink(missing_ok=True)
     state.own(None)
-    if os.getppid() == supervisor:
+    if _is_supervised(state_id):
         print(f"the launcher ({owner}) is gone: stopping everything", flush=True)
         os.kill(supervisor, signal.SIGTERM)
         signal.pause()  # supervisord stops this process last
     else:
-        print("supervisord is gone: stopping what it left", flush=True)
-        stop_leftovers(os.environ[MARKER])
+        # Not a word: supervisord read our output, and writing now is an error.
+        stop_leftovers(state_id)
+
+
+def _is_supervised(state_id: str) -> bool:
+    """Whether the parent still is supervisord: an orphan's is some other process, perhaps from
+    before this one had even begun to look."""
+    try:
+        return is_marked(psutil.Process(os.getppid()), state_id)
+    except psutil.NoSuchProcess:
+        return False
 
 
 if __name__ == "__main__":

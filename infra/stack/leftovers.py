@@ -8,7 +8,6 @@ another state folder.
 
 import os
 import time
-from collections.abc import Iterator
 
 import psutil
 
@@ -20,18 +19,21 @@ _ROUNDS = 20
 def find_leftovers(state_id: str) -> list[psutil.Process]:
     """Return the living processes that carry the marker, without this one and its ancestors."""
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    return [process for process in _marked(state_id) if process.pid not in spared]
+    return [
+        process
+        for process in psutil.process_iter()
+        if process.pid not in spared and is_marked(process, state_id)
+    ]
 
 
-def _marked(state_id: str) -> Iterator[psutil.Process]:
-    for process in psutil.process_iter():
-        try:
-            if process.status() == psutil.STATUS_ZOMBIE:
-                continue
-            if process.environ().get(MARKER) == state_id:
-                yield process
-        except (psutil.Error, OSError):
-            continue  # gone meanwhile, or another user's
+def is_marked(process: psutil.Process, state_id: str) -> bool:
+    """Whether a process is alive and of this state folder's stack."""
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return bool(process.environ().get(MARKER) == state_id)
+    except (psutil.Error, OSError):
+        return False  # gone meanwhile, or another user's
 
 
 def stop_leftovers(state_id: str, *, term_s: float = _TERM_S) -> list[str]:

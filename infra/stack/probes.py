@@ -4,8 +4,8 @@ An open port is not enough: a broker listens before it leads its partitions, a g
 loads its model.
 """
 
-import logging
 import socket
+import struct
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 TIMEOUT_S = 2.0
+_METADATA_VERSION = 5  # known to every Kafka since 1.0
+_MAX_ANSWER_BYTES = 2**20
 
 Kind = Literal["kafka", "grpc", "http", "tcp"]
 
@@ -36,7 +38,7 @@ class Probe:
             case "grpc":
                 return _accepts(self.target, timeout_s) and _serves_grpc(self.target, timeout_s)
             case "kafka":
-                return _accepts_any(self.target, timeout_s) and _has_brokers(self.target, timeout_s)
+                return _knows_brokers(self.target, timeout_s)
             case "tcp":
                 return _accepts(self.target, timeout_s)
 
@@ -50,16 +52,16 @@ def milvus_probe(uri: str) -> Probe:
 
 
 def _accepts(address: str, timeout_s: float) -> bool:
-    host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout_s):
+        with _connected(address, timeout_s):
             return True
     except (OSError, ValueError):
         return False
 
 
-def _accepts_any(bootstrap: str, timeout_s: float) -> bool:
-    return any(_accepts(address.strip(), timeout_s) for address in bootstrap.split(","))
+def _connected(address: str, timeout_s: float) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), timeout_s)
 
 
 def _serves_grpc(address: str, timeout_s: float) -> bool:
@@ -87,25 +89,25 @@ def _answers_http(url: str, timeout_s: float) -> bool:
         return False
 
 
-def _has_brokers(bootstrap: str, timeout_s: float) -> bool:
-    # Imported here: `freshet down` and the guard need no Kafka client.
-    from kafka import KafkaAdminClient
-    from kafka.errors import KafkaError
+def _knows_brokers(bootstrap: str, timeout_s: float) -> bool:
+    return any(_lists_brokers(address.strip(), timeout_s) for address in bootstrap.split(","))
 
-    logger = logging.getLogger("kafka")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)  # a broker that is not up yet is no news to a probe
+
+def _lists_brokers(address: str, timeout_s: float) -> bool:
+    """Ask for metadata on a socket of our own: kafka-python's clients wait and retry inside their
+    constructors, and leave sockets behind when that fails. A broker lists itself once it serves.
+    """
+    # Imported here: `freshet down` and the guard need no Kafka client.
+    from kafka.protocol.metadata import MetadataRequest, MetadataResponse
+
+    request = MetadataRequest(version=_METADATA_VERSION, topics=[], allow_auto_topic_creation=False)
+    request.with_header(correlation_id=1, client_id="freshet-probe")
     try:
-        admin = KafkaAdminClient(
-            bootstrap_servers=bootstrap.split(","),
-            request_timeout_ms=int(timeout_s * 1000),
-            bootstrap_timeout_ms=int(timeout_s * 1000),
-        )
-        try:
-            return bool(admin.describe_cluster()["brokers"])
-        finally:
-            admin.close()
-    except (KafkaError, OSError, ValueError):
+        with _connected(address, timeout_s) as connection, connection.makefile("rb") as answers:
+            connection.sendall(request.encode(header=True, framed=True))
+            (n_bytes,) = struct.unpack(">i", answers.read(4))
+            answer = answers.read(min(n_bytes, _MAX_ANSWER_BYTES))
+        decoded = MetadataResponse.decode(answer, version=_METADATA_VERSION, header=True)
+    except (OSError, ValueError, struct.error):
         return False
-    finally:
-        logger.setLevel(before)
+    return bool(decoded.brokers)

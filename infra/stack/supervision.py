@@ -123,6 +123,7 @@ def quoted(command: Sequence[str], environment: Mapping[str, str]) -> str:
     words = [f"{name}={value}" for name, value in environment.items()]
     prefix = ["/usr/bin/env", *words] if words else []
     line = shlex.join([*prefix, *command]).replace("%", "%%")
+    assert "\n" not in line, "the format has no way to write a line break"
     # What follows a blank and ; or # would be a comment, inside quotes too.
     for sign in ";#":
         line = line.replace(f" {sign}", f" '\"{sign}\"'")
@@ -174,7 +175,7 @@ class Supervisor:
         deadline = time.monotonic() + _STARTUP_S
         while self.pid() is None:
             if self._process.poll() is not None or time.monotonic() > deadline:
-                said = (state.run / "supervisord.out").read_text().strip().splitlines()[-1:]
+                said = (state.run / "supervisord.out").read_text().strip().splitlines()[:3]
                 raise NotReady(f"supervisord did not start: {' '.join(said) or 'no answer'}")
             time.sleep(0.05)
 
@@ -238,7 +239,9 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._path = path
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        return _UnixConnection(self._path)
+        connection = _UnixConnection(self._path)
+        self._connection = host, connection  # what `close` closes
+        return connection
 
 
 class _UnixConnection(http.client.HTTPConnection):
