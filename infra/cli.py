@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
+from infra.settings import describe
 from protos.errors import FreshetError
 
 COMMANDS = "freshet.commands"
@@ -62,8 +63,7 @@ def main() -> None:
     except FreshetError as error:
         _fail(str(error))
     except ValidationError as error:  # settings: a value from the environment
-        wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
-        _fail(f"{error.title} cannot be read from the environment: {'; '.join(wrong)}")
+        _fail(describe(error))
 
 
 def _fail(message: str) -> NoReturn:

@@ -11,9 +11,11 @@ from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 from kafka.partitioner.default import murmur2
 
+from infra.kafka_broker import await_broker
 from protos.errors import DependencyDown, VersionMismatch
 from protos.keys import compose_key
 
+CONNECT_S = 10.0
 WEEK_MS = 7 * 24 * 3600 * 1000
 
 
@@ -91,6 +93,7 @@ def ensure_topics(
             changing it would corrupt their watermarks; the message says what an operator does
             instead.
     """
+    await_broker(bootstrap, CONNECT_S)
     try:
         admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     except KafkaError as error:
@@ -129,7 +132,8 @@ def _create(
 
 
 def partition_count(bootstrap: str, topic: str) -> int:
-    """Return how many partitions a topic has; 0 when it does not exist."""
+    """Return how many partitions a topic has; 0 when it does not exist. Raises DependencyDown."""
+    await_broker(bootstrap, CONNECT_S)
     try:
         consumer = KafkaConsumer(bootstrap_servers=bootstrap)
         try:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from protos.errors import InvalidInput
@@ -41,6 +41,12 @@ class SharedSettings(BaseSettings):
     """Partitions of rec.events and the topics that go with it; fixed once the topics exist."""
     log_format: Annotated[str, Field(pattern="^(console|json)$")] = "console"
     log_level: str = "info"
+
+
+def describe(error: ValidationError) -> str:
+    """Return what is wrong with the settings, field by field, in one sentence."""
+    wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+    return f"{error.title} cannot be read from the environment: {'; '.join(wrong)}"
 
 
 _SHARED = {f"FRESHET_{name}".upper() for name in SharedSettings.model_fields}

@@ -16,9 +16,7 @@ Delivery: what `on_done` reports as written is durable, once (the broker drops t
 retries). A failure means unknown, not absent: the record may have arrived all the same.
 """
 
-import socket
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,6 +32,7 @@ from kafka.errors import (
     RecordListTooLargeError,
 )
 
+from infra.kafka_broker import await_broker
 from infra.kafka_topics import key_partition
 from protos.errors import DependencyDown, FreshetError, InvalidInput, NotReady, Overloaded
 
@@ -184,38 +183,6 @@ class KafkaWriter:
             case ValueError():
                 return NotReady(f"the topic changed while in use; restart this process ({error})")
         return DependencyDown(f"Kafka at {self._bootstrap} does not answer; is it up? ({error})")
-
-
-def await_broker(bootstrap: str, timeout_s: float) -> None:
-    """Wait until one of the addresses takes connections.
-
-    kafka-python could wait as well, but leaks its sockets when it gives up.
-
-    Raises:
-        InvalidInput: an address is no host:port.
-        DependencyDown: none took a connection in time.
-    """
-    addresses = [_split_address(one) for one in bootstrap.split(",")]
-    ends_at = time.monotonic() + timeout_s
-    while True:
-        for address in addresses:
-            try:
-                socket.create_connection(address, timeout=max(0.1, timeout_s / 4)).close()
-                return
-            except OSError as error:
-                refusal = error
-        if time.monotonic() >= ends_at:
-            raise DependencyDown(
-                f"Kafka at {bootstrap} does not answer; is it up? ({refusal})"
-            ) from refusal
-        time.sleep(0.1)
-
-
-def _split_address(address: str) -> tuple[str, int]:
-    host, _, port = address.strip().rpartition(":")
-    if not host or not port.isdecimal():
-        raise InvalidInput(f"Kafka's address {address!r} is no host:port, e.g. 127.0.0.1:9092")
-    return host.strip("[]"), int(port)
 
 
 def _client_config(bootstrap: str, options: WriterOptions) -> dict[str, object]:
