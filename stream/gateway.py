@@ -6,23 +6,17 @@ number of gateways may run: they share nothing but the log.
 """
 
 import asyncio
-import sys
 
-import structlog
-
-from infra.grpc_server import GrpcServer, wait_for_signal
+from infra.grpc_server import GrpcServer
 from infra.kafka_topics import Topics, ensure_topics
-from infra.logs import configure_logs
 from infra.metrics import serve_metrics
-from infra.settings import SharedSettings, refuse_unknown_environment
-from protos.errors import FreshetError
+from infra.process import catch_signals, process
+from infra.settings import SharedSettings
 from stream.gateway_service import GatewayMetrics, build_services
 from stream.gateway_settings import GatewaySettings
 from stream.item_publisher import ItemPublisher
 from stream.kafka_writer import KafkaWriter, WriterOptions
 from stream.producer import Producer
-
-log = structlog.get_logger(__name__)
 
 
 async def serve(shared: SharedSettings, settings: GatewaySettings) -> None:
@@ -53,6 +47,7 @@ def connect(shared: SharedSettings, settings: GatewaySettings) -> KafkaWriter:
 async def _serve(
     writer: KafkaWriter, metrics: GatewayMetrics, shared: SharedSettings, settings: GatewaySettings
 ) -> None:
+    stop = catch_signals()
     producer = Producer(writer, topic_prefix=shared.topic_prefix)
     items = ItemPublisher(writer, topic_prefix=shared.topic_prefix)
     services = build_services(producer, items, metrics, settings.timeout_s)
@@ -60,24 +55,16 @@ async def _serve(
     await server.start()
     stop_metrics = serve_metrics(settings.metrics_port)
     try:
-        signalled = asyncio.create_task(wait_for_signal())
-        await asyncio.sleep(0)  # it listens before anybody hears that we are ready
         await server.set_serving()
-        await signalled
+        await stop
     finally:
         await server.stop(settings.grace_s)
         stop_metrics()
 
 
 def main() -> None:
-    shared, settings = SharedSettings(), GatewaySettings()
-    configure_logs("gateway", log_format=shared.log_format, level=shared.log_level)
-    try:
-        refuse_unknown_environment(GatewaySettings)
+    with process("gateway", GatewaySettings) as (shared, settings):
         asyncio.run(serve(shared, settings))
-    except FreshetError as error:
-        log.error("cannot_go_on", reason=error.reason(), message=str(error))
-        sys.exit(1)
 
 
 if __name__ == "__main__":
