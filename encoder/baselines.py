@@ -34,7 +34,8 @@ class CoOccurrence:
         rows = np.concatenate([history.item_rows for history in histories])
         counts = np.maximum(np.bincount(rows, minlength=n_items), 1)
         norm = diags_array(counts**-0.5)
-        self._cosines: csr_array = (norm @ cooccurrence(histories, n_items, reach=REACH) @ norm).tocsr()
+        found = cooccurrence(histories, n_items, reach=REACH)
+        self._cosines: csr_array = (norm @ found @ norm).tocsr()
 
     def scores(self, history: History) -> Floats:
         """(N,)"""

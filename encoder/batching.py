@@ -1,10 +1,10 @@
 """Dynamic batching: jobs that arrive together share one computation, on one thread.
 
 While a batch computes, new jobs gather; the next batch takes as many as fit its token budget. An
-idle worker waits at most `max_wait_ms` for company. The queue is bounded: a job beyond it is refused
-at once with a hint when to come back. A job whose deadline has passed, or whose caller has gone, is
-dropped before it costs anything. A batch that fails is computed again job by job, so that one bad
-job harms no other.
+idle worker waits at most `max_wait_ms` for company. The queue is bounded: a job beyond it is
+refused at once with a hint when to come back. A job whose deadline has passed, or whose caller has
+gone, is dropped before it costs anything. A batch that fails is computed again job by job, so that
+one bad job harms no other.
 """
 
 import asyncio

@@ -149,7 +149,8 @@ def _blobs(bundle: Bundle) -> dict[str, bytes]:
 
 
 def _tensor_bytes(tensors: Mapping[str, torch.Tensor]) -> bytes:
-    blob: bytes = save_tensors({name: tensor.contiguous().cpu() for name, tensor in tensors.items()})
+    ready = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+    blob: bytes = save_tensors(ready)
     return blob
 
 
@@ -237,7 +238,10 @@ def _build(
         coder=coder.eval().to(device),
         tokenizer=Tokenizer.from_str(blobs["tokenizer.json"].decode()),
         catalogue=Catalogue(
-            table["item_id"].to_pylist(), table["text"].to_pylist(), embeddings, items["codes"].numpy()
+            table["item_id"].to_pylist(),
+            table["text"].to_pylist(),
+            embeddings,
+            items["codes"].numpy(),
         ),
         metrics=metrics,
         model_version=str(config["model_version"]),

@@ -20,6 +20,8 @@ Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
 
 N_ROUNDS = 12
+N_CHOICES = 16
+"""Centres that a point tries before it overfills its nearest."""
 BALANCE = 1.5
 """No centre may hold more than this many times its fair share while k-means runs."""
 
@@ -28,7 +30,6 @@ BALANCE = 1.5
 class Codebook:
     centres: Floats  # (Q, C, D), unit length
     magnitudes: Floats  # (Q, C), mean projection of the items that chose the centre
-
 
     def encode(self, embeddings: Floats) -> Codes:
         """(N, D) -> (N, Q)"""
@@ -56,10 +57,8 @@ class Codebook:
         return decoded
 
 
-def fit_codebook(
-    embeddings: Floats, *, n_levels: int, n_centres: int, seed: int = 0
-) -> Codebook:
-    """Fit on the embeddings of all items, (N, D) of unit length. Works for fewer items than centres."""
+def fit_codebook(embeddings: Floats, *, n_levels: int, n_centres: int, seed: int = 0) -> Codebook:
+    """Fit on the embeddings of all items, (N, D), unit length; fewer items than centres will do."""
     rng = np.random.default_rng(seed)
     residual = embeddings.astype(np.float32)
     all_centres, all_magnitudes = [], []
@@ -97,11 +96,11 @@ def _balanced_kmeans(points: Floats, n_centres: int, rng: np.random.Generator) -
 
 def _assign_balanced(sims: Floats, capacity: int) -> npt.NDArray[np.int64]:
     """Give each point its most similar centre that still has room, the surest points first."""
-    n_points, n_centres = sims.shape
-    choices = np.argsort(-sims, axis=1)[:, : min(16, n_centres)]
+    n_centres = sims.shape[1]
+    choices = np.argsort(-sims, axis=1)[:, :N_CHOICES]
     order = np.argsort(-sims.max(axis=1))
     room = np.full(n_centres, capacity)
-    assigned = sims.argmax(axis=1)
+    assigned: npt.NDArray[np.int64] = sims.argmax(axis=1).astype(np.int64)
     for point in order:
         for centre in choices[point]:
             if room[centre] > 0:

@@ -47,7 +47,7 @@ def fit_coder(
         places = torch.from_numpy(rng.permutation(n_items)[:BATCH])
         rows = torch.where(torch.from_numpy(rng.random(len(places)) < 0.5), NO_VECTOR, places)
         batch = catalogue.take(places)
-        found = tower(batch.tokens, batch.lengths, rows).embeddings
+        found = tower.encode(batch.tokens, batch.lengths, rows).embeddings
         loss = (1 - (found * factors[places]).sum(dim=-1)).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -73,8 +73,6 @@ def codebook_of(
     """Fit the codebook on the coder's embeddings of all items; return it and their codes (N, Q)."""
     rows = torch.arange(len(catalogue.lengths))
     with torch.inference_mode():
-        found = coder(catalogue.tokens, catalogue.lengths, rows).embeddings.numpy()
-    codebook = fit_codebook(
-        found, n_levels=config.n_levels, n_centres=config.n_centres, seed=seed
-    )
+        found = coder.encode(catalogue.tokens, catalogue.lengths, rows).embeddings.numpy()
+    codebook = fit_codebook(found, n_levels=config.n_levels, n_centres=config.n_centres, seed=seed)
     return codebook, codebook.encode(found)

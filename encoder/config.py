@@ -4,7 +4,7 @@ Letters used in all modules of this package:
 
     B users or rows   S events of a segment   Q code levels   C centres of a level   D embedding
     K interests       M memory tokens         A blocks read   R recent items         N items
-    W targets         H heads                 T tokens        P samples of a row     F width of the LLM
+    W targets         H heads                 T tokens        P samples a row   F width of the LLM
 """
 
 from dataclasses import asdict, dataclass, fields

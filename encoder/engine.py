@@ -23,8 +23,6 @@ from protos.segments import Columns
 Memory = npt.NDArray[np.float16]
 """(layers, 2, M, width): a memory block."""
 
-ITEMS_AT_ONCE = 256
-
 
 @dataclass(frozen=True, slots=True)
 class ItemState:
@@ -93,19 +91,11 @@ class Engine:
     def item_states(
         self, tower: ItemTower, texts: Sequence[str], item_rows: Sequence[int]
     ) -> ItemStates:
-        parts = []
-        for begin in range(0, len(texts), ITEMS_AT_ONCE):
-            chunk = slice(begin, begin + ITEMS_AT_ONCE)
-            limit = self.config.max_item_tokens
-            tokens, lengths = item_tokens(self.bundle.tokenizer, texts[chunk], limit)
-            rows = torch.tensor(item_rows[chunk], dtype=torch.long, device=self.device)
-            tensors = [torch.from_numpy(array).to(self.device) for array in (tokens, lengths)]
-            parts.append(tower(*tensors, rows))
-        return ItemStates(
-            torch.cat([part.kept for part in parts]),
-            torch.cat([part.is_kept for part in parts]),
-            torch.cat([part.embeddings for part in parts]),
-        )
+        limit = self.config.max_item_tokens
+        tokens, lengths = item_tokens(self.bundle.tokenizer, texts, limit)
+        rows = torch.tensor(item_rows, dtype=torch.long, device=self.device)
+        places = torch.from_numpy(lengths).to(self.device)
+        return tower.encode(torch.from_numpy(tokens).to(self.device), places, rows)
 
     def unknown_item(self) -> ItemState:
         """Return the state of an item whose text nobody has: [ITEM] alone, no vector."""

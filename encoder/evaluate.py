@@ -66,10 +66,14 @@ def compare(
         "cooccurrence": lambda histories: np.stack([neighbours.scores(h) for h in histories]),
         "popularity": lambda histories: np.stack([popularity.scores(h) for h in histories]),
     }
-    return {
-        name: evaluate_scores(split, rank, lambda done, n=name: progress(n, done, len(split.targets)))
-        for name, rank in rankers.items()
-    }
+    found = {}
+    for name, rank in rankers.items():
+
+        def done(n_users: int, name: str = name) -> None:
+            progress(name, n_users, len(split.targets))
+
+        found[name] = evaluate_scores(split, rank, done)
+    return found
 
 
 def evaluate_scores(
@@ -115,7 +119,8 @@ class Served:
     def scores(self, histories: Sequence[History], *, refine: bool) -> Scores:
         """(B, N), the largest dot product over the K interests."""
         vectors = self.interests(histories, refine=refine)
-        return (vectors @ self._bundle.catalogue.embeddings.T).max(axis=1)
+        best: Scores = (vectors @ self._bundle.catalogue.embeddings.T).max(axis=1)
+        return best
 
     def interests(self, histories: Sequence[History], *, refine: bool) -> Floats:
         """(B, K, D). Closed segments become memory blocks first, then only those are read."""
@@ -131,8 +136,11 @@ class Served:
     def _input(self, history: History, refine: bool) -> UserInput:
         config = self._bundle.config
         segments = list(_segments(history, self._bundle))
-        window = history.item_rows[config.window_start(len(history)) :] if refine else []
-        return UserInput(segments[:-1], segments[-1], [self._states[row] for row in window], refine)
+        window: list[ItemState] = []
+        if refine:
+            recent = history.item_rows[config.window_start(len(history)) :]
+            window = [self._states[row] for row in recent]
+        return UserInput(segments[:-1], segments[-1], window, refine)
 
 
 def _segments(history: History, bundle: Bundle) -> Iterator[Columns]:
@@ -157,5 +165,3 @@ def _light(user: UserInput) -> UserInput:
 
 def _with_memory(user: UserInput, memories: Sequence[Memory]) -> UserInput:
     return UserInput(memories, user.open_segment, user.window, user.refine)
-
-

@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModel, LlamaConfig
 from encoder.config import ModelConfig
 from protos.errors import InvalidInput
 
+NEEDED = ("embed_tokens", "layers", "norm", "rotary_emb")
 LENGTH_DEPENDENT_ROPES = ("dynamic", "longrope")
 
 
@@ -59,7 +60,7 @@ def build_llm(llm_config: Mapping[str, object], *, n_layers: int) -> nn.Module:
     if getattr(built, "layer_types", None):
         built.layer_types = built.layer_types[:n_layers]
     llm = AutoModel.from_config(built, attn_implementation="sdpa")
-    missing = [name for name in ("embed_tokens", "layers", "norm", "rotary_emb") if not hasattr(llm, name)]
+    missing = [name for name in NEEDED if not hasattr(llm, name)]
     if missing:
         raise InvalidInput(
             f"an LLM of type {family!r} has no {', '.join(missing)}; use a Llama, Qwen or Mistral"

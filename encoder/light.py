@@ -14,9 +14,12 @@ A later segment sees an earlier one only through its M memory tokens, so at each
 just their keys and values: a *bank*, filled by rows of the same pass (training, rebuilding) or from
 stored blocks (serving). Both are rounded to f16 when written, so both ways agree.
 
-Rotary positions are local to a segment: events at 1..S, blocks at 0, memory tokens at S + 1, the
-queries of a sample where its next event would stand. A learned vector by the age of a block is
-added to its keys when it is read, so a history never outgrows a table.
+A query enters as its own learned vector plus the newest event that it sees, and leaves through the
+same head as events do; so what events learn of the next item (the warm-up) queries know already.
+
+Rotary positions are local to a segment: events at 1..S, blocks at 0, memory tokens at S + 1,
+queries where the newest event stands. A learned vector by the age of a block is added to its keys
+when it is read, so a history never outgrows a table.
 """
 
 from dataclasses import dataclass
@@ -82,18 +85,20 @@ class LightRecommender(nn.Module):
         decoded = (centres * magnitudes.unsqueeze(-1)).reshape(-1, config.dim)
         self.register_buffer("decoded", decoded.float(), persistent=False)
         self.read = nn.Linear(config.dim, width, bias=False)
+        # What a code means to this model beyond its place in the codebook; starts at nothing.
+        self.codes = nn.Embedding(config.n_levels * config.n_centres, width)
+        nn.init.zeros_(self.codes.weight)
         self.uncoded = nn.Parameter(torch.zeros(width))
         self.action = nn.Embedding(N_ACTIONS, width)
         self.gap = nn.Embedding(N_GAPS, width)
         self.memory = nn.Parameter(torch.randn(config.n_memory, width) * 0.1)
-        self.queries = nn.Parameter(torch.randn(config.n_interests, width) * 0.1)
+        self.queries = nn.Parameter(torch.randn(config.n_interests, width) * 0.05)
         self.blocks = nn.ModuleList(LightBlock(config) for _ in range(config.light_layers))
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, config.dim, bias=False)
-        self.out_next = nn.Linear(width, config.dim, bias=False)
         self.weigh = nn.Linear(width, 1)
         # Untrained, every output is the newest item: training starts from its neighbours.
-        for linear in (self.read, self.out, self.out_next):
+        for linear in (self.read, self.out):
             nn.init.eye_(linear.weight)
         for table in (self.action, self.gap):
             nn.init.normal_(table.weight, std=0.02)
@@ -125,7 +130,7 @@ class LightRecommender(nn.Module):
         return LightOutput(
             coarse=F.normalize(self.out(read), dim=-1),
             weight_logits=self.weigh(read).squeeze(-1),
-            next_items=F.normalize(self.out_next(states[:, :n_events]), dim=-1),
+            next_items=F.normalize(self.out(states[:, :n_events]), dim=-1),
             memory=torch.stack(written, dim=1),
         )
 
@@ -135,12 +140,13 @@ class LightRecommender(nn.Module):
         places = rows.codes.long() + levels * self.config.n_centres  # (R, S', Q)
         decoded = cast(Tensor, self.decoded)[places].sum(dim=2)  # (R, S', D)
         items = self.read(decoded) * self.config.dim**0.5  # (R, S', width)
+        items = items + self.codes(places).sum(dim=2)
         items = torch.where(rows.is_coded.unsqueeze(-1), items, self.uncoded)
         gaps = self.gap(rows.gaps.long() // GAP_UNIT)
         return cast(Tensor, items + self.action(rows.actions.long()) + gaps)
 
     def _newest(self, events: Tensor, counts: Tensor) -> Tensor:
-        """Return the newest event that each sample sees, (R, P, 1, width); zeros before the first."""
+        """Return the newest event each sample sees, (R, P, 1, width); zeros before the first."""
         places = (counts - 1).clamp_min(0).unsqueeze(-1).expand(-1, -1, events.shape[-1])
         newest = events.gather(1, places) * (counts > 0).unsqueeze(-1)
         return newest.unsqueeze(2)
@@ -152,7 +158,7 @@ class LightRecommender(nn.Module):
         device = rows.actions.device
         events = torch.arange(1, n_events + 1, device=device).expand(n_rows, -1)
         memory = torch.full((n_rows, cfg.n_memory), cfg.segment_size + 1, device=device)
-        queries = (rows.counts + 1).repeat_interleave(cfg.n_interests, dim=1)
+        queries = rows.counts.repeat_interleave(cfg.n_interests, dim=1)
         places = torch.cat([events, memory, queries], dim=1).float()  # (R, T)
         half = cfg.light_width // cfg.light_heads // 2
         speeds = 10_000.0 ** (-torch.arange(half, device=device) / half)
@@ -207,7 +213,8 @@ class LightBlock(nn.Module):
         return keys.flatten(1, 2), blocks[:, :, 1].flatten(1, 2)
 
     def _heads(self, states: Tensor) -> Tensor:
-        return states.unflatten(-1, (self.config.light_heads, -1)).transpose(1, 2)
+        split: Tensor = states.unflatten(-1, (self.config.light_heads, -1))
+        return split.transpose(1, 2)
 
 
 def rotate(states: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:

@@ -6,8 +6,8 @@ HyMiRec's second tower (arXiv 2510.13738) with HatLLM's masks (arXiv 2510.10955)
 
 The items' tokens come out of the shallow group (encoder/items.py), from a cache or not. A coarse
 interest and a query are items of one token each. Recent items stand first and all is causal, so
-appending an item leaves earlier keys and values as they were. Serving has one sample a row; training
-has several, each after a count of items of its own and invisible to the others.
+appending an item leaves earlier keys and values as they were. Serving has one sample a row;
+training has several, each after a count of items of its own and invisible to the others.
 
 A query's output moves its coarse interest: refined = unit(coarse + change).
 """

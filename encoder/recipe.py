@@ -8,7 +8,7 @@ class Recipe:
     """Defaults are what MovieLens-100K wants within two minutes on two cores (docs/log.md)."""
 
     seed: int = 0
-    epochs: int = 12
+    epochs: int = 4
     warm_epochs: int = 6
     """First, epochs in which the light recommender alone learns the next item at every event."""
     learning_rate: float = 2e-3

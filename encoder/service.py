@@ -1,9 +1,11 @@
 """gRPC face of the encoder: decode the request, await the worker, encode the reply."""
 
 import time
+from typing import Protocol
 
 import grpc.aio
 
+from encoder.engine import UserOutput
 from encoder.sessions import SessionStep
 from encoder.worker import Computed, EncodedItem, NamedText, Worker
 from protos.actions import declared_actions
@@ -18,8 +20,6 @@ from protos.rec.v1.interests_pb2 import (
     Interests,
 )
 from protos.rec.v1.items_pb2 import DTYPE_F32, Embedding, ItemCodes
-
-from encoder.engine import UserOutput
 
 MAX_USERS = 256
 MAX_ITEMS = 1000
@@ -87,9 +87,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
         tenant = checked_tenant(request.tenant)
         actions = [_action(place, event) for place, event in enumerate(request.events)]
         texts = {
-            event.item_id: NamedText(
-                (tenant, event.item_id, text_digest(event.text)), event.text
-            )
+            event.item_id: NamedText((tenant, event.item_id, text_digest(event.text)), event.text)
             for event in request.events
             if event.text
         }
@@ -174,7 +172,11 @@ def _check_size(field: str, n_entries: int, most: int) -> None:
         raise InvalidInput(f"{field} has {n_entries} entries; send 1 to {most}")
 
 
-def _deadline(context: grpc.aio.ServicerContext[object, object]) -> float | None:
+class _Call(Protocol):
+    def time_remaining(self) -> float | None: ...
+
+
+def _deadline(context: _Call) -> float | None:
     """Return when the caller stops waiting, on the monotonic clock. Raises TooLate."""
     left_s = context.time_remaining()
     if left_s is None:

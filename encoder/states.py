@@ -59,7 +59,9 @@ class CheckedState:
     """Places in `user.blocks` of the blocks whose memory the sender lacks."""
 
 
-class _Refused(Exception):  # noqa: N818, it is an answer, not an error
+class _Refused(Exception):
+    """Not an error: an answer that ends the check."""
+
     def __init__(self, result: UserResult) -> None:
         super().__init__()
         self.result = result
@@ -81,9 +83,7 @@ def invalid(reason: str) -> UserResult:
     return UserResult(status=RESULT_STATUS_INVALID, reason=reason)
 
 
-def _check(
-    state: UserState, config: ModelConfig, versions: Versions, known: Known
-) -> CheckedState:
+def _check(state: UserState, config: ModelConfig, versions: Versions, known: Known) -> CheckedState:
     if (state.model_version, state.codebook_version) != (versions.model, versions.codebook):
         reason = f"this worker serves model {versions.model}, codebook {versions.codebook}"
         raise _Refused(UserResult(status=RESULT_STATUS_STALE_MODEL, reason=reason))
@@ -134,7 +134,8 @@ def _columns(field: str, blob: bytes, config: ModelConfig, versions: Versions) -
     if columns.codes.shape[1] != config.n_levels:
         raise InvalidInput(f"{field}: Q is {columns.codes.shape[1]}, not {config.n_levels}")
     if columns.codes.size and int(columns.codes.max()) >= config.n_centres:
-        raise InvalidInput(f"{field}: a code is {columns.codes.max()}, not below {config.n_centres}")
+        greatest = columns.codes.max()
+        raise InvalidInput(f"{field}: a code is {greatest}, not below {config.n_centres}")
     unknown = set(np.unique(columns.actions).tolist()) - set(actions_by_code())
     if unknown:
         raise InvalidInput(f"{field}: action {min(unknown)} is not declared")
@@ -165,9 +166,11 @@ def _blocks(
     if missing:
         raise _Refused(UserResult(status=RESULT_STATUS_NEED_BLOCKS, need_blocks=missing))
     first = min(needed, default=0)
+    # A hole that nobody reads would still shift the ages of the others.
     contents = [content for content in found[first:] if content is not None]
-    if len(contents) != n - first:  # A hole that nobody reads would shift the ages of the others.
-        holes = [b.digest for b, c in zip(state.blocks[first:], found[first:], strict=True) if c is None]
+    if len(contents) != n - first:
+        pairs = zip(state.blocks[first:], found[first:], strict=True)
+        holes = [block.digest for block, content in pairs if content is None]
         raise _Refused(UserResult(status=RESULT_STATUS_NEED_BLOCKS, need_blocks=holes))
     blocks = state.blocks[first:]
     sent = [place for place, block in enumerate(blocks) if block.HasField("segment")]
@@ -203,9 +206,7 @@ def _memory(field: str, blob: bytes, config: ModelConfig) -> Memory:
     return memory
 
 
-def _window(
-    state: UserState, tenant: str, config: ModelConfig, known: Known
-) -> list[ItemState]:
+def _window(state: UserState, tenant: str, config: ModelConfig, known: Known) -> list[ItemState]:
     """Cut the window of recent items and look each up."""
     length = state.n_events - config.window_start(state.n_events)
     if len(state.recent) < length:

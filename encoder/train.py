@@ -155,12 +155,9 @@ class Trainer:
         tower_names = _tower_parameters(model)
         self._tower = [p for name, p in model.named_parameters() if name in tower_names]
         self._rest = [p for name, p in model.named_parameters() if name not in tower_names]
-        options = {"weight_decay": recipe.weight_decay, "betas": (0.9, 0.98)}
         rate = recipe.learning_rate
-        self._tower_optimizer = torch.optim.AdamW(
-            self._tower, lr=rate * recipe.tower_rate, **options
-        )
-        self._optimizer = torch.optim.AdamW(self._rest, lr=rate, **options)
+        self._tower_optimizer = _optimizer(self._tower, rate * recipe.tower_rate, recipe)
+        self._optimizer = _optimizer(self._rest, rate, recipe)
         self._wins = torch.zeros(self._config.n_interests)
 
     @property
@@ -205,8 +202,7 @@ class Trainer:
         self._model.eval()
         every = torch.arange(len(self._tokens.lengths))
         with torch.no_grad():
-            found: ItemStates = self._model.tower(self._tokens.tokens, self._tokens.lengths, every)
-        return found
+            return self._model.tower.encode(self._tokens.tokens, self._tokens.lengths, every)
 
     def _set_rates(self, share: float, done: int) -> None:
         factor = min(1.0, (done + 1) / 20) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
@@ -220,7 +216,7 @@ class Trainer:
         n_items = len(self._tokens.lengths)
         is_dropped = self._rng.random(n_items) < self._recipe.vector_dropout
         rows = torch.where(torch.from_numpy(is_dropped), NO_VECTOR, torch.arange(n_items))
-        states = self._model.tower(self._tokens.tokens, self._tokens.lengths, rows)
+        states = self._model.tower.encode(self._tokens.tokens, self._tokens.lengths, rows)
         return Encoded(
             states,
             states.kept.detach().requires_grad_(),
@@ -247,7 +243,7 @@ class Trainer:
 
     def _next_loss(self, batch: Batch, next_items: Tensor, embeddings: Tensor) -> Tensor:
         has_next = batch.next_rows != NO_ITEM
-        scores = next_items[has_next] @ embeddings.T / self._config.temperature
+        scores = (next_items[has_next] / self._config.temperature) @ embeddings.T
         return F.cross_entropy(scores, batch.next_rows[has_next])
 
     def _warm_loss(self, batch: Batch, shared: "Encoded") -> tuple[Tensor, dict[str, float]]:
@@ -290,7 +286,7 @@ class Trainer:
     ) -> tuple[Tensor, Assignment]:
         recipe = self._recipe
         assignment = assign(interests.detach(), future.embeddings, future.groups)
-        scores = interests @ embeddings.T / self._config.temperature  # (B, K, N)
+        scores = (interests / self._config.temperature) @ embeddings.T  # (B, K, N)
         totals = scores.logsumexp(dim=-1)  # (B, K)
         loss = recipe.dmil_weight * nce_loss(
             scores, totals, future.rows, assignment, future.weights
@@ -319,9 +315,7 @@ class _Future:
     weights: Tensor  # (B, W)
 
     @classmethod
-    def of(
-        cls, rows: Tensor, embeddings: Tensor, config: ModelConfig, recipe: Recipe
-    ) -> "_Future":
+    def of(cls, rows: Tensor, embeddings: Tensor, config: ModelConfig, recipe: Recipe) -> "_Future":
         found = embeddings.detach()[rows.clamp_min(0)]
         groups = cluster_targets(found, rows, config.n_interests)
         return cls(rows, found, groups, target_weights(rows != NO_ITEM, recipe.target_decay))
@@ -339,3 +333,7 @@ def _tower_parameters(model: Recommender) -> set[str]:
     }
 
 
+def _optimizer(parameters: list[nn.Parameter], rate: float, recipe: Recipe) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        parameters, lr=rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.98)
+    )

@@ -131,22 +131,16 @@ class Worker:
             gone,
             self._unknown,
         )
-        checked = [
-            check_state(state, self.bundle.config, self.versions, known) for state in states
-        ]
+        checked = [check_state(state, self.bundle.config, self.versions, known) for state in states]
         ready = [state for state in checked if isinstance(state, CheckedState)]
         self._users.reserve(len(ready))
         outputs = await asyncio.gather(
             *(self._users.submit(s.user, s.user.n_tokens, deadline) for s in ready)
         )
-        computed = iter(
-            [Computed(*pair) for pair in zip(ready, outputs, strict=True)]
-        )
+        computed = iter([Computed(*pair) for pair in zip(ready, outputs, strict=True)])
         return [self._keep(next(computed)) if isinstance(s, CheckedState) else s for s in checked]
 
-    async def encode(
-        self, texts: Sequence[NamedText], deadline: float | None
-    ) -> list[EncodedItem]:
+    async def encode(self, texts: Sequence[NamedText], deadline: float | None) -> list[EncodedItem]:
         """Encode items and remember them. Raises as `refresh`."""
         limit = self.bundle.config.max_item_tokens
         self._texts.reserve(len(texts))
@@ -193,4 +187,5 @@ class Worker:
 
     def _row(self, key: ItemKey) -> int:
         tenant, item_id, _ = key
-        return self._rows.get(item_id, NO_VECTOR) if tenant == self.bundle.config.tenant else NO_VECTOR
+        is_ours = tenant == self.bundle.config.tenant
+        return self._rows.get(item_id, NO_VECTOR) if is_ours else NO_VECTOR
