@@ -25,30 +25,19 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CatalogueItem:
-    """One item, read-only."""
+    """One item, read-only. What every candidate of a feed is asked for stands outside the message:
+    attributes of messages are slow."""
 
     key: bytes
-    item: Item
+    tenant: str
+    item_id: str
+    title: str
     categories: tuple[str, ...]
+    available: bool
     short_hash: int
     vectors: dict[str, Floats]
     """By model version. (D,)"""
-
-    @property
-    def tenant(self) -> str:
-        return self.item.tenant
-
-    @property
-    def item_id(self) -> str:
-        return self.item.item_id
-
-    @property
-    def title(self) -> str:
-        return self.item.title
-
-    @property
-    def available(self) -> bool:
-        return self.item.available if self.item.HasField("available") else True
+    item: Item
 
 
 class Catalogue:
@@ -141,8 +130,17 @@ def _item(message: ItemVector, key: bytes) -> CatalogueItem:
             vectors[embedding.model_version] = embedding_vector(embedding)
         except InvalidInput:
             continue
-    short_hash = short_item_hash(item.tenant, item.item_id)
-    return CatalogueItem(key, item, tuple(item.categories), short_hash, vectors)
+    return CatalogueItem(
+        key=key,
+        tenant=item.tenant,
+        item_id=item.item_id,
+        title=item.title,
+        categories=tuple(item.categories),
+        available=item.available if item.HasField("available") else True,
+        short_hash=short_item_hash(item.tenant, item.item_id),
+        vectors=vectors,
+        item=item,
+    )
 
 
 def _cost(item: CatalogueItem) -> int:

@@ -1,14 +1,15 @@
-"""Which items may be found: a typed tree, checked here against an item, rendered here for Milvus.
+"""Which items may be found: a typed tree, as Milvus reads it and as Python does.
 
 Milvus 2.3.5 has no filter templates, so a filter becomes text, and every value passes through
-`_literal`, which escapes it: text of a caller is never pasted. `matches` is the same meaning in
-Python, the slow reference of `render` and the judge of what did not come from a search.
+`_literal`, which escapes it: text of a caller is never pasted. `predicate` is the same meaning in
+Python: the judge of what did not come from a search, or came from one that was a moment behind.
 
 The language of FeedQuery.filter (AND / OR / NOT over declared attributes) parses into this same
 tree; And, Any-of and Not are all that a feed needs without it.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -75,19 +76,32 @@ def render(node: Filter) -> str:
             return " and ".join(f"({render(part)})" for part in parts)
 
 
-def matches(node: Filter, item: Filterable) -> bool:
-    """Return whether the filter lets the item through."""
+def predicate(node: Filter) -> Callable[[Filterable], bool]:
+    """Return the filter as a function, made once a request: it looks at hundreds of items."""
     match node:
         case TenantIs(tenant):
-            return item.tenant == tenant
+            return lambda item: item.tenant == tenant
         case Available():
-            return item.available
+            return lambda item: item.available
         case InCategories(categories):
-            return not set(categories).isdisjoint(item.categories)
+            wanted = frozenset(categories)
+            return lambda item: not wanted.isdisjoint(item.categories)
         case NotItems(item_ids):
-            return item.item_id not in item_ids
+            unwanted = frozenset(item_ids)
+            return lambda item: item.item_id not in unwanted
         case And(parts):
-            return all(matches(part, item) for part in parts)
+            return _conjunction([predicate(part) for part in parts])
+
+
+def _conjunction(parts: list[Callable[[Filterable], bool]]) -> Callable[[Filterable], bool]:
+    def is_let_through(item: Filterable) -> bool:
+        # A loop, not all(): half the time, in the innermost loop of a request.
+        for part in parts:  # noqa: SIM110
+            if not part(item):
+                return False
+        return True
+
+    return is_let_through
 
 
 def _literals(values: tuple[str, ...]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from protos.rec.v1.interests_pb2 import UserInterests
 from retrieval.catalogue import Catalogue, CatalogueItem
-from retrieval.filters import matches
+from retrieval.filters import predicate
 from retrieval.queries import Query
 from retrieval.seen import ClosedSeen, seen_mask
 
@@ -21,7 +21,7 @@ class Showable:
     ) -> None:
         self._query, self._state, self._closed = query, state, closed
         self._catalogue = catalogue
-        self._where, self._policy = query.where, query.policy()
+        self._is_wanted, self._policy = predicate(query.where), query.policy()
 
     @property
     def n_hidden(self) -> int:
@@ -32,11 +32,11 @@ class Showable:
 
     def keep(self, keys: Sequence[bytes]) -> list[CatalogueItem]:
         """Return the items of these keys (tenant/item) that may be shown, in their order."""
-        where, excluded = self._where, self._query.excluded
+        is_wanted, excluded = self._is_wanted, self._query.excluded
         items = [
             item
             for item in self._catalogue.get_many(keys)
-            if item is not None and item.item_id not in excluded and matches(where, item)
+            if item is not None and item.item_id not in excluded and is_wanted(item)
         ]
         if self._policy.allowed:
             return items

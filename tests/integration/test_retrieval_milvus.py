@@ -11,7 +11,7 @@ import pytest
 from protos.errors import DependencyDown
 from protos.keys import compose_key
 from retrieval.catalogue import CatalogueItem, parse_item
-from retrieval.filters import And, Available, InCategories, NotItems, TenantIs, matches
+from retrieval.filters import And, Available, InCategories, NotItems, TenantIs, predicate
 from retrieval.milvus import (
     ItemIndex,
     ItemWriter,
@@ -126,7 +126,7 @@ async def test_filters_mean_in_milvus_what_they_mean_here(writer, collection, in
 
         (ids,) = await found(index, where)
 
-        assert sorted(ids) == sorted(item.item_id for item in items if matches(where, item))
+        assert sorted(ids) == sorted(item.item_id for item in items if predicate(where)(item))
 
 
 async def test_interests_of_another_length_are_refused_before_milvus_sees_them(collection, index):

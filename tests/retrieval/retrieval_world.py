@@ -23,7 +23,7 @@ from protos.rec.v1.interests_pb2 import (
 from protos.rec.v1.items_pb2 import Dtype, Embedding, Item, ItemVector
 from retrieval.catalogue import Catalogue
 from retrieval.changes import Changes, trending_key
-from retrieval.filters import Filter, matches
+from retrieval.filters import Filter, predicate
 from retrieval.interests import UserCache
 from retrieval.milvus import Hits, MissingCollection, WrongDimension
 from retrieval.open_feeds import OpenFeeds
@@ -118,7 +118,7 @@ class FakeIndex:
         scored = []
         for key, message in self.items.items():
             for embedding in message.embeddings:
-                if embedding.model_version == version and matches(where, _Seen(message.item)):
+                if embedding.model_version == version and predicate(where)(_Seen(message.item)):
                     if embedding.dim != len(query):
                         raise WrongDimension("interests are not as long as the items' vectors")
                     vector = np.frombuffer(embedding.vector, "<f4")

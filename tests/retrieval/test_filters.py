@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protos.errors import InvalidInput
-from retrieval.filters import And, Available, InCategories, NotItems, TenantIs, matches, render
+from retrieval.filters import And, Available, InCategories, NotItems, TenantIs, predicate, render
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def test_a_filter_over_no_values_is_refused():
 def test_an_item_passes_when_every_part_lets_it():
     node = And((TenantIs("default"), Available(), InCategories(("war", "horror"))))
 
-    assert matches(node, Shown())
-    assert not matches(node, replace(Shown(), tenant="other"))
-    assert not matches(node, replace(Shown(), available=False))
-    assert not matches(node, replace(Shown(), categories=("comedy",)))
-    assert not matches(NotItems(("1",)), Shown())
+    assert predicate(node)(Shown())
+    assert not predicate(node)(replace(Shown(), tenant="other"))
+    assert not predicate(node)(replace(Shown(), available=False))
+    assert not predicate(node)(replace(Shown(), categories=("comedy",)))
+    assert not predicate(NotItems(("1",)))(Shown())
