@@ -3,8 +3,9 @@ compute them again.
 
 Derived, so without a changelog: it may be lost at any time, and is then asked of the encoder again.
 A RocksDB a partition, which is removed when the partition belongs to another worker: an erasure
-there could not reach it. Key: user key and u32-BE segment index. Value: the block's 16-byte digest,
-then its memory; a digest that differs (a new model, codes that came later) means that it is stale.
+there could not reach it. Key: u16-BE length of the user key, user key, u32-BE segment index. Value:
+the block's 16-byte digest, then its memory; a digest that differs (a new model, codes that came
+later) means that it is stale.
 """
 
 import shutil
@@ -14,6 +15,9 @@ from pathlib import Path
 
 from rocksdict import Options, Rdict
 
+from stream.store import N_KEPT_SEGMENTS
+
+_LENGTH = struct.Struct(">H")
 _INDEX = struct.Struct(">I")
 DIGEST_BYTES = 16
 _WRITE_BUFFER_BYTES = 8 * 2**20
@@ -43,12 +47,15 @@ class BlockStore:
     def put(
         self, partition: int, user_key: bytes, index: int, digest: bytes, memory: bytes
     ) -> None:
-        self._db(partition)[_key(user_key, index)] = digest + memory
-
-    def delete(self, partition: int, user_key: bytes, indices: Iterable[int]) -> None:
+        """Keep a block; the one that retention has dropped goes."""
         db = self._db(partition)
-        for index in indices:
-            db.delete(_key(user_key, index))
+        db[_key(user_key, index)] = digest + memory
+        if index >= N_KEPT_SEGMENTS:
+            db.delete(_key(user_key, index - N_KEPT_SEGMENTS))
+
+    def delete_user(self, partition: int, user_key: bytes) -> None:
+        """Remove all blocks of a user."""
+        self._db(partition).delete_range(_key(user_key, 0), _key(user_key, 2**32 - 1))
 
     def close(self) -> None:
         for db in self._open.values():
@@ -67,4 +74,4 @@ class BlockStore:
 
 
 def _key(user_key: bytes, index: int) -> bytes:
-    return user_key + _INDEX.pack(index)
+    return _LENGTH.pack(len(user_key)) + user_key + _INDEX.pack(index)

@@ -50,8 +50,8 @@ class Refreshes(Protocol):
     def touch(self, partition: Partition, user: User) -> None:
         """Say that a user's state moved."""
 
-    def forget(self, user_key: bytes) -> None:
-        """Make void what is being computed of a user: an erasure came."""
+    def forget(self, partition: Partition, user: User) -> None:
+        """Make void what is being computed of a user, and delete what was: an erasure came."""
 
 
 class Folder:
@@ -186,7 +186,7 @@ class Folder:
         if not erase(user.head, offset=offset):
             return False
         self._metrics.erasures.inc()
-        self._refreshes.forget(user.key)
+        self._refreshes.forget(partition, user)
         for index in range(max(0, n_closed - N_KEPT_SEGMENTS), n_closed):
             partition.delete_segment(user.key, index)
         partition.put_published(user.key, None)

@@ -100,6 +100,8 @@ class Partition:
             self._gap_end = None
             return Arrival.APPLY
         if offset < self.next_offset:
+            # At the end of what was redelivered the group's offset is behind the position.
+            self._moved |= offset + 1 == self.next_offset
             return Arrival.SKIP
         if offset != self._gap_end:
             self._gap_end = offset

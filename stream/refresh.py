@@ -105,9 +105,10 @@ class Refresher:
             self._scheduler.touch(key, Priority.OPEN_FEED if is_open else priority)
         self._wake.set()
 
-    def forget(self, user_key: bytes) -> None:
-        for key in [key for key in self._cuts if key[1] == user_key]:
-            self._cuts[key].is_void = True
+    def forget(self, partition: Partition, user: User) -> None:
+        if (cut := self._cuts.get((partition.number, user.key))) is not None:
+            cut.is_void = True
+        self._blocks.delete_user(partition.number, user.key)
 
     def promote(self, user_key: bytes) -> None:
         """Say that a user opened a feed."""

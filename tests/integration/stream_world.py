@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.structs import OffsetAndMetadata
 
 from infra.kafka_topics import Topics, ensure_topics
 from protos.history import Head
@@ -103,6 +104,23 @@ class StreamWorld:
                 for tp, at in offsets.items()
                 if tp.topic == self.topics.events and at.offset >= 0
             }
+        finally:
+            admin.close()
+
+    def rewind(self):
+        """Set the group's committed offsets back to 0, once its last member has timed out."""
+        offsets = {
+            TopicPartition(self.topics.events, n): OffsetAndMetadata(0, "", -1)
+            for n in range(N_PARTITIONS)
+        }
+        admin = KafkaAdminClient(bootstrap_servers=self.bootstrap)
+        try:
+
+            def is_done():
+                admin.alter_group_offsets(app_id(self.topics), offsets)
+                return sum(self.committed().values()) == 0
+
+            wait_for(is_done, "the group kept its offsets")
         finally:
             admin.close()
 

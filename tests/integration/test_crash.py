@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from kafka import KafkaAdminClient, TopicPartition
 from rocksdict import Options, Rdict
 
 from protos.rec.v1.events_pb2 import Event
@@ -121,6 +122,24 @@ def rocksdb_of(worker):
     return newest
 
 
+def test_log_that_is_delivered_again_from_its_beginning_counts_nothing_twice(world, encoder):
+    """As after a kill between changelog and commit, but for every record there is."""
+    worker = world.worker(encoder.address, session_timeout_s=6, **SMALL_CHECKPOINTS)
+    worker.start().wait_ready()
+    load = Load(world, per_s=20_000).start()
+    load.join()
+    world.wait_drained()
+    assert worker.stop() == 0
+    world.rewind()
+
+    worker.start().wait_ready()
+    world.publish("u1", [Event(item_id="i1", action="click", event_time_ms=NOW_MS)]).get(9)
+    world.wait_drained()
+
+    assert worker.metrics()['records_total{outcome="redelivered"}'] > 0.5 * N_EVENTS
+    assert differences(world.states(), replay(world.log())) == []
+
+
 def test_workers_that_come_and_go_leave_every_history_exact(world, encoder):
     first = world.worker(encoder.address, "first", **SMALL_CHECKPOINTS).start().wait_ready()
     load = Load(world, per_s=1_500).start()
@@ -138,8 +157,6 @@ def test_workers_that_come_and_go_leave_every_history_exact(world, encoder):
 
 
 def test_gap_in_the_log_is_read_again_then_accepted_and_counted(world, encoder, kafka_bootstrap):
-    from kafka import KafkaAdminClient, TopicPartition
-
     worker = world.worker(encoder.address).start().wait_ready()
     home = world.publish("ann", [Event(item_id="i0", action="click", event_time_ms=NOW_MS)]).get(9)
     world.wait_drained()

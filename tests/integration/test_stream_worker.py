@@ -4,8 +4,7 @@ import time
 import pytest
 
 from protos.keys import compose_key
-from protos.rec.v1.encoder_pb2 import RESULT_STATUS_OK  # noqa: F401  (documents what the stub says)
-from protos.rec.v1.events_pb2 import Erasure, Event
+from protos.rec.v1.events_pb2 import Erasure, Event, EventBatch
 from protos.rec.v1.interests_pb2 import SeenSegment, TrendingList, UserInterests
 from protos.rec.v1.items_pb2 import Item, ItemVector
 from tests.integration.history_oracle import java_partition, replay
@@ -179,8 +178,6 @@ def test_dead_letter_of_one_event_holds_that_event_alone(world, encoder):
 
     (record,) = world.read(world.topics.dead_letters)
     assert record.key == b"default/ann"
-    from protos.rec.v1.events_pb2 import EventBatch
-
     batch = EventBatch.FromString(record.value)
     assert (batch.user_id, [e.event_id for e in batch.events]) == ("ann", ["e2"])
 
@@ -200,8 +197,6 @@ def test_mis_keyed_records_find_their_partition_and_count_once(world, encoder):
     assert [r.item_id for r in state.head.recent] == [f"i{i}" for i in range(20)]
     assert worker.metrics()['records_total{outcome="republished"}'] == 20
     again = [r for r in world.log() if r.partition == home]
-    from protos.rec.v1.events_pb2 import EventBatch
-
     origins = [EventBatch.FromString(r.value) for r in again]
     assert [b.origin.offset for b in origins] == list(range(20))
     assert {b.origin.partition for b in origins} == {wrong}

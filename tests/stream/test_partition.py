@@ -65,6 +65,17 @@ def test_redelivered_record_is_skipped():
     assert partition.arrive(10) is Arrival.APPLY
 
 
+def test_position_is_committed_again_at_the_end_of_a_redelivery():
+    partition = a_partition(next_offset=10)
+
+    partition.arrive(8)
+    assert not partition.is_dirty
+    partition.arrive(9)
+
+    assert partition.is_dirty
+    assert partition.take_changes() == {POSITION_KEY: pack_position(10)}
+
+
 def test_gap_is_read_again_and_accepted_when_a_second_read_finds_it_just_so():
     partition = a_partition(next_offset=10)
 

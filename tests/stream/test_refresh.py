@@ -1,0 +1,409 @@
+"""The refresh driver with an encoder, an outbox and a disk of ours."""
+
+import asyncio
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from infra.kafka_topics import Topics
+from protos.errors import DependencyDown, FreshetError, Overloaded
+from protos.history import FoldEvent, Shape, erase, fold
+from protos.keys import text_digest
+from protos.rec.v1.encoder_pb2 import (
+    RESULT_STATUS_INVALID,
+    RESULT_STATUS_NEED_BLOCKS,
+    RESULT_STATUS_NEED_ITEMS,
+    RESULT_STATUS_OK,
+    RESULT_STATUS_STALE_MODEL,
+    Block,
+    RefreshResponse,
+    UserResult,
+)
+from protos.rec.v1.interests_pb2 import (
+    TIER_LIGHT,
+    TIER_REFINED,
+    Interests,
+    RecentItem,
+    UserInterests,
+)
+from protos.rec.v1.items_pb2 import Item, ItemVector
+from stream.blocks import BlockStore
+from stream.catalogue import Catalogue
+from stream.encoder_client import Model
+from stream.metrics import WorkerMetrics
+from stream.open_feeds import OpenFeeds
+from stream.outbox import Sent
+from stream.partition import Partition
+from stream.publishing import InterestsPublisher
+from stream.refresh import Refresher
+
+SHAPE = Shape(segment_size=4, n_levels=2, recent_size=3)
+
+
+class NoDisk:
+    def __init__(self):
+        self.stored = {}
+
+    def get(self, key):
+        return self.stored.get(key)
+
+    def write(self, changes, changelog_offset):
+        self.stored |= {key: value for key, value in changes.items() if value is not None}
+
+    def items(self, prefix):
+        return iter(sorted(item for item in self.stored.items() if item[0].startswith(prefix)))
+
+
+class FakeOutbox:
+    def __init__(self):
+        self.records = []
+
+    async def send(self, record):
+        self.records.append(record)
+        future = asyncio.get_running_loop().create_future()
+        future.set_result(Sent(record.partition, len(self.records) - 1))
+        return future
+
+    def states(self):
+        return [UserInterests.FromString(record.value) for record in self.records]
+
+
+class FakeEncoder:
+    """Answers with `answer(user, request)`; holds calls back while `gate` is clear."""
+
+    def __init__(self):
+        self.version = "m-1"
+        self.requests = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.failures = []
+        self.answer = self.ok
+
+    async def model(self):
+        return Model(self.version, f"{7:016x}", 7, 1, n_blocks=2, block_depth=2)
+
+    async def refresh(self, request):
+        self.requests.append(request)
+        await self.gate.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        return RefreshResponse(results=[self.answer(user, request) for user in request.users])
+
+    def ok(self, user, request):
+        interests = Interests(model_version=self.version, tier=user.tier, model_sequence=1)
+        return UserResult(status=RESULT_STATUS_OK, interests=interests)
+
+    def users(self):
+        return [[user.user_id for user in request.users] for request in self.requests]
+
+
+class World:
+    def __init__(self, folder, light_above=1000):
+        self.encoder, self.outbox = FakeEncoder(), FakeOutbox()
+        self.partition = Partition(0, NoDisk(), SHAPE, n_cached=1000)
+        self.partitions = {0: self.partition}
+        self.catalogue = Catalogue(SHAPE.n_levels, lambda: None)
+        self.blocks = BlockStore(folder)
+        self.metrics = WorkerMetrics(CollectorRegistry())
+        self.feeds = OpenFeeds(lambda key: None)
+        topics = Topics("rec")
+        self.refresher = Refresher(
+            self.partitions,
+            encoder=self.encoder,
+            catalogue=self.catalogue,
+            open_feeds=self.feeds,
+            blocks=self.blocks,
+            publisher=InterestsPublisher(self.outbox, self.blocks, topics, self.metrics),
+            metrics=self.metrics,
+            requests_in_flight=1,
+            light_above=light_above,
+        )
+        self.offset = 0
+
+    async def start(self):
+        await self.refresher.renew_model()
+        self.running = asyncio.create_task(self.refresher.run())
+
+    def event(self, user_id, item_id="i"):
+        key = f"default/{user_id}".encode()
+        user = self.partition.user(key)
+        self.offset += 1
+        fold_event = FoldEvent(f"e{self.offset}", self.offset, item_id, 5, 2, 1000 + self.offset)
+        folded = fold(
+            user.head,
+            [fold_event],
+            offset=self.offset,
+            accepted_ms=77,
+            codes_of=lambda _: None,
+            codebook_version=7,
+        )
+        for index, segment in folded.closed:
+            self.partition.put_segment(key, index, segment)
+        self.partition.changed(user)
+        self.refresher.touch(self.partition, user)
+        return self.offset
+
+
+@pytest.fixture
+async def world(tmp_path):
+    world = World(tmp_path)
+    yield world
+    if hasattr(world, "running"):
+        world.running.cancel()
+    await world.refresher.revoked()
+    world.blocks.close()
+
+
+async def settle(condition, timeout_s=3.0):
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+async def test_lone_user_goes_at_once_and_is_published_with_his_offsets(world):
+    await world.start()
+
+    offset = world.event("ann", "item-9")
+
+    await settle(lambda: world.outbox.records)
+    (state,) = world.outbox.states()
+    assert (state.user_id, state.applied_offset, state.encoded_offset) == ("ann", offset, offset)
+    assert (state.cause.item_id, state.cause.offset, state.cause.n_events) == ("item-9", offset, 1)
+    assert state.cause.event_id == f"e{offset}"
+    assert state.interests.tier == TIER_REFINED
+    assert [hop.name for hop in state.hops] == ["accepted", "requested", "encoded", "published"]
+
+
+async def test_users_who_come_during_a_call_share_the_next(world):
+    await world.start()
+    world.encoder.gate.clear()
+    world.event("ann")
+    await settle(lambda: world.encoder.requests)
+    for user_id in ("bob", "cat", "ann", "bob", "ann"):
+        world.event(user_id)
+
+    world.encoder.gate.set()
+
+    await settle(lambda: len(world.outbox.records) == 4)
+    assert world.encoder.users() == [["ann"], ["bob", "cat", "ann"]]
+    newest = {state.user_id: state for state in world.outbox.states()}
+    assert newest["ann"].n_events == 3
+    assert newest["ann"].cause.n_events == 2, "folded since the state before"
+
+
+async def test_encoded_offset_is_of_the_state_that_was_sent_not_of_what_came_since(world):
+    await world.start()
+    world.encoder.gate.clear()
+    first = world.event("ann")
+    await settle(lambda: world.encoder.requests)
+    second = world.event("ann")
+
+    world.encoder.gate.set()
+
+    await settle(lambda: len(world.outbox.records) == 2)
+    states = world.outbox.states()
+    assert (states[0].encoded_offset, states[0].applied_offset) == (first, second)
+    assert (states[1].encoded_offset, states[1].n_events) == (second, 2)
+
+
+@pytest.mark.parametrize("error", [DependencyDown("down"), Overloaded("full")])
+async def test_failed_call_is_repeated_after_a_pause_until_it_succeeds(world, error):
+    await world.start()
+    world.encoder.failures = [error, error, error]
+
+    world.event("ann")
+
+    await settle(lambda: world.outbox.records)
+    assert len(world.encoder.requests) == 4
+
+
+async def test_one_state_that_breaks_a_call_takes_nobody_with_it(world):
+    await world.start()
+    world.encoder.gate.clear()
+    world.event("first")
+    await settle(lambda: world.encoder.requests)
+
+    def answer(user, request):
+        if user.user_id == "evil":
+            raise FreshetError("internal error")
+        return world.encoder.ok(user, request)
+
+    world.encoder.answer = answer
+    for user_id in ("ann", "evil", "bob"):
+        world.event(user_id)
+    world.encoder.gate.set()
+
+    await settle(lambda: len(world.outbox.records) == 3)
+    assert {state.user_id for state in world.outbox.states()} == {"first", "ann", "bob"}
+    await asyncio.sleep(0.3)
+    n_calls = len(world.encoder.requests)
+    await asyncio.sleep(0.3)
+    assert len(world.encoder.requests) == n_calls, "the evil one was not given up"
+    assert world.partition.published(b"default/evil") is None
+
+
+async def test_invalid_state_is_given_up_until_the_next_event(world):
+    await world.start()
+    world.encoder.answer = lambda user, request: UserResult(
+        status=RESULT_STATUS_INVALID, reason="open_segment"
+    )
+    world.event("ann")
+    await settle(lambda: world.encoder.requests)
+    await asyncio.sleep(0.2)
+    assert len(world.encoder.requests) == 1
+
+    world.encoder.answer = world.encoder.ok
+    world.event("ann")
+
+    await settle(lambda: world.outbox.records)
+
+
+async def test_blocks_are_sent_as_segments_once_and_as_memory_ever_after(world):
+    known = {}
+
+    def answer(user, request):
+        lacking = [b.digest for b in user.blocks if b.digest not in known]
+        lacking = [d for d in lacking if not any(b.digest == d and content(b) for b in user.blocks)]
+        if lacking:
+            return UserResult(status=RESULT_STATUS_NEED_BLOCKS, need_blocks=lacking)
+        result = world.encoder.ok(user, request)
+        for block in user.blocks:
+            if block.segment:
+                known[block.digest] = b"memory"
+                result.closed_blocks.append(Block(digest=block.digest, memory=b"memory"))
+        return result
+
+    def content(block):
+        return block.segment or block.memory
+
+    await world.start()
+    world.encoder.gate.clear()
+    for _ in range(5 * 4 + 1):
+        world.event("ann")
+    world.encoder.answer = answer
+    world.encoder.gate.set()
+    await settle(lambda: world.outbox.records and world.outbox.states()[-1].n_events == 21)
+
+    sent = world.encoder.requests[-1].users[0]
+    assert sent.n_closed_segments == 5
+    assert [bool(b.segment) for b in sent.blocks] == [True] * 4, "2 visible, and 2 before them"
+    known.clear()  # the encoder starts again, cold
+    world.event("ann")
+    await settle(lambda: world.outbox.states()[-1].n_events == 22)
+    again = world.encoder.requests[-1].users[0]
+    assert [b.memory for b in again.blocks] == [b"memory"] * 2
+
+
+async def test_items_are_sent_as_text_or_as_gone(world):
+    text = "a fine item"
+    item = Item(tenant="default", item_id="known", text=text)
+    vector = ItemVector(item=item, item_hash=1, text_digest=text_digest(text))
+    world.catalogue.apply(b"default/known", vector.SerializeToString(), 0, 0)
+
+    def answer(user, request):
+        if request.items:
+            return world.encoder.ok(user, request)
+        wanted = [*user.recent, RecentItem(item_id="deleted", text_digest=99)]
+        return UserResult(status=RESULT_STATUS_NEED_ITEMS, need_items=wanted)
+
+    await world.start()
+    world.encoder.answer = answer
+    world.event("ann", "known")
+
+    await settle(lambda: world.outbox.records)
+    first, second = world.encoder.requests
+    assert first.users[0].recent[0].text_digest == text_digest(text)
+    assert [t.text for t in second.items] == [text]
+    assert [(i.item_id, i.text_digest) for i in second.item_gone] == [("deleted", 99)]
+
+
+async def test_stale_model_is_renewed_and_the_state_cut_anew(world):
+    await world.start()
+
+    def answer(user, request):
+        if user.model_version != "m-2":
+            return UserResult(status=RESULT_STATUS_STALE_MODEL)
+        return world.encoder.ok(user, request)
+
+    world.encoder.answer, world.encoder.version = answer, "m-2"
+    world.event("ann")
+
+    await settle(lambda: world.outbox.records)
+    assert world.outbox.states()[0].interests.model_version == "m-2"
+
+
+async def test_encoder_that_says_stale_without_another_model_is_not_asked_in_circles(world):
+    await world.start()
+    world.encoder.answer = lambda user, request: UserResult(status=RESULT_STATUS_STALE_MODEL)
+    world.event("ann")
+
+    await asyncio.sleep(0.5)
+
+    assert 1 <= len(world.encoder.requests) <= 8
+
+
+async def test_crowd_gets_the_light_pass_and_is_refined_when_it_has_gone(tmp_path):
+    world = World(tmp_path, light_above=3)
+    await world.start()
+    world.encoder.gate.clear()
+    world.event("first")
+    await settle(lambda: world.encoder.requests)
+    for i in range(40):
+        world.event(f"u{i}")
+    world.encoder.gate.set()
+
+    await settle(lambda: len(world.outbox.records) >= 41 + 32)
+
+    tiers = [user.tier for user in world.encoder.requests[1].users]
+    assert tiers == [TIER_LIGHT] * 32
+    newest = {state.user_id: state.interests.tier for state in world.outbox.states()}
+    assert set(newest.values()) == {TIER_REFINED}
+    world.running.cancel()
+    world.blocks.close()
+
+
+async def test_user_without_events_needs_no_encoder(world):
+    world.running = asyncio.create_task(world.refresher.run())  # no model was ever learnt
+    user = world.partition.user(b"default/ann")
+    user.head.watermark = 9
+    world.refresher.touch(world.partition, user)
+
+    await settle(lambda: world.outbox.records)
+
+    (state,) = world.outbox.states()
+    assert (state.applied_offset, state.encoded_offset) == (9, 9)
+    assert not state.HasField("interests")
+    await settle(lambda: world.partition.published(b"default/ann") is not None)
+
+
+async def test_answer_for_a_user_who_was_erased_meanwhile_is_void(world):
+    await world.start()
+    world.encoder.gate.clear()
+    world.event("ann")
+    await settle(lambda: world.encoder.requests)
+    user = world.partition.user(b"default/ann")
+    erase(user.head, offset=50)
+    world.refresher.forget(world.partition, user)
+    world.refresher.touch(world.partition, user)
+    await settle(lambda: world.outbox.records)
+
+    world.encoder.gate.set()
+    await asyncio.sleep(0.05)
+
+    (state,) = world.outbox.states()
+    assert (state.erased, state.encoded_offset) == (True, 50)
+
+
+async def test_answer_for_a_partition_that_went_away_is_void(world):
+    await world.start()
+    world.encoder.gate.clear()
+    world.event("ann")
+    await settle(lambda: world.encoder.requests)
+    world.partition.is_open = False
+    world.partitions.clear()
+    await world.refresher.revoked()
+
+    world.encoder.gate.set()
+    await asyncio.sleep(0.05)
+
+    assert world.outbox.records == []
