@@ -1,16 +1,15 @@
 """How every gRPC process of ours serves: health, reflection, statuses, and a drain on SIGTERM.
 
-server = GrpcServer("127.0.0.1:50052", [Service("rec.v1.EncoderService", add)])
-await server.start()         # listening, NOT_SERVING
-...warm up...
-server.set_serving()
-await wait_for_signal()
-await server.stop()          # NOT_SERVING at once, calls in flight get `grace_s`
+    stop = catch_signals()       # infra/process.py
+    server = GrpcServer("127.0.0.1:50052", [Service("rec.v1.EncoderService", add)])
+    await server.start()         # listening, NOT_SERVING
+    ...warm up...
+    await server.set_serving()
+    await stop
+    await server.stop()          # NOT_SERVING at once, calls in flight get `grace_s`
 """
 
-import asyncio
 import ipaddress
-import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -97,19 +96,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-async def wait_for_signal() -> str:
-    """Return the name of the first SIGTERM or SIGINT."""
-    loop = asyncio.get_running_loop()
-    caught: asyncio.Future[str] = loop.create_future()
-
-    def catch(number: signal.Signals) -> None:
-        if not caught.done():
-            caught.set_result(number.name)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, catch, number)
-    name = await caught
-    log.info("stopping", signal=name)
-    return name

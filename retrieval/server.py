@@ -13,12 +13,12 @@ from functools import partial
 
 import structlog
 
-from infra.grpc_server import GrpcServer, wait_for_signal
+from infra.grpc_server import GrpcServer
 from infra.kafka_follower import Follower, Handler
 from infra.kafka_topics import Topics, ensure_topics
-from infra.logs import configure_logs
 from infra.metrics import serve_metrics
-from infra.settings import SharedSettings, refuse_unknown_environment
+from infra.process import catch_signals, process
+from infra.settings import SharedSettings
 from protos.errors import FreshetError
 from retrieval.catalogue import Catalogue
 from retrieval.changes import Changes, trending_key
@@ -75,6 +75,7 @@ class Replica:
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT; return the exit code."""
+        signalled = catch_signals()
         await asyncio.to_thread(self._prepare_log)
         servicer = self._servicer()
         server = GrpcServer(self._settings.listen, [recommend_service(servicer)])
@@ -89,11 +90,10 @@ class Replica:
             asyncio.create_task(self._measure_forever()),
             asyncio.create_task(self._serve_when_ready(server, followers, indexer)),
         ]
-        signalled = asyncio.create_task(wait_for_signal())
-        failed = asyncio.ensure_future(self._failed.wait())
-        await asyncio.wait([signalled, failed], return_when=asyncio.FIRST_COMPLETED)
+        failed = asyncio.create_task(self._failed.wait())
+        await asyncio.wait((signalled, failed), return_when=asyncio.FIRST_COMPLETED)
         self._stopping.set()
-        for task in (*background, signalled, failed):
+        for task in (*background, failed):
             task.cancel()
         await servicer.close()
         await server.stop()
@@ -223,17 +223,11 @@ async def serve(shared: SharedSettings, settings: RetrievalSettings) -> int:
 
 def main() -> None:
     """Read settings, serve, drain on SIGTERM."""
-    try:
-        refuse_unknown_environment(RetrievalSettings)
-        shared, settings = SharedSettings(), RetrievalSettings()
-        configure_logs("retrieval", log_format=shared.log_format, level=shared.log_level)
+    with process("retrieval", RetrievalSettings) as (shared, settings):
         stop_metrics = serve_metrics(settings.metrics_port)
         code = asyncio.run(serve(shared, settings))
         stop_metrics()
-    except FreshetError as error:
-        log.error("cannot_start", message=str(error))
-        code = 1
-    sys.exit(code)
+        sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ cannot send, and every answer forbids scripts from elsewhere.
 """
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 
 import grpc
@@ -34,9 +33,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.endpoints import Endpoints
 from infra.grpc_server import is_loopback
-from infra.logs import configure_logs
 from infra.metrics import serve_metrics
-from infra.settings import SharedSettings, refuse_unknown_environment
+from infra.process import process
+from infra.settings import SharedSettings
 from protos.errors import FreshetError
 from retrieval.settings import WebSettings
 from retrieval.views import Json
@@ -143,16 +142,10 @@ async def serve(shared: SharedSettings, settings: WebSettings) -> None:
 
 def main() -> None:
     """Read settings, serve, drain on SIGTERM."""
-    try:
-        refuse_unknown_environment(WebSettings)
-        shared, settings = SharedSettings(), WebSettings()
-        configure_logs("web", log_format=shared.log_format, level=shared.log_level)
+    with process("web", WebSettings) as (shared, settings):
         stop_metrics = serve_metrics(settings.metrics_port)
         asyncio.run(serve(shared, settings))
         stop_metrics()
-    except FreshetError as error:
-        log.error("cannot_start", message=str(error))
-        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,9 @@ import faust
 import structlog
 
 from infra.kafka_topics import Topics, ensure_topics
-from infra.logs import configure_logs
 from infra.metrics import serve_metrics
-from infra.settings import SharedSettings, refuse_unknown_environment
-from protos.errors import FreshetError
+from infra.process import process
+from infra.settings import SharedSettings
 from stream.app import StreamService
 from stream.metrics import WorkerMetrics
 from stream.settings import StreamSettings, worker_folder
@@ -80,13 +79,8 @@ def _die(error: BaseException) -> None:
 
 
 def main() -> None:
-    try:
-        refuse_unknown_environment(StreamSettings)
-        shared, settings = SharedSettings(), StreamSettings()
-        configure_logs("stream.worker", log_format=shared.log_format, level=shared.log_level)
+    with process("stream.worker", StreamSettings) as (shared, settings):
         run(shared, settings)
-    except FreshetError as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
