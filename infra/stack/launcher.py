@@ -19,7 +19,7 @@ from pathlib import Path
 from infra.endpoints import Endpoints, given
 from infra.stack.guard import is_alive
 from infra.stack.leftovers import find_leftovers, stop_leftovers
-from infra.stack.log_stream import last_lines
+from infra.stack.log_stream import last_lines, size_bytes
 from infra.stack.plan import External, Narrator, Plan, make_plan, moved_ports, variable_of
 from infra.stack.ports import PortReservations
 from infra.stack.services import Service
@@ -30,7 +30,7 @@ from protos.errors import DependencyDown, NotReady
 STACK_FORMAT = 1
 _LOOK_S = 0.1
 _EXTERNAL_S = 20.0
-_MAX_CRASHES = 2
+_MAX_CRASHES = 1
 """A service that dies more often than this before it was ever healthy will not make it."""
 
 PlanMaker = Callable[[frozenset[str], StateFolder, PortReservations, Narrator], Plan]
@@ -211,6 +211,7 @@ class _Start:
         self._started: dict[str, float] = {}
         self._healthy: set[str] = set()
         self._pids: dict[str, set[int]] = {service.name: set() for service in services}
+        self._log_sizes = {name: size_bytes(logs / f"{name}.log") for name in self._pids}
 
     def run(self) -> None:
         while len(self._healthy) < len(self._services):
@@ -254,7 +255,8 @@ class _Start:
 
     def _failure(self, name: str, what: str) -> NotReady:
         log = self._logs / f"{name}.log"
-        said = "\n".join(f"  {line}" for line in last_lines(log, 15))
+        lines = last_lines(log, 8, after_bytes=self._log_sizes[name])
+        said = "\n".join(f"  {line}" for line in lines)
         return NotReady(f"{name} {what}; its log ({log}) ends:\n{said}")
 
 

@@ -101,10 +101,22 @@ class LogStream:
             tail.close()
 
 
-def last_lines(path: Path, n: int) -> list[str]:
-    """Return the last `n` lines of a log; of a missing one none."""
+def last_lines(path: Path, n: int, *, after_bytes: int = 0) -> list[str]:
+    """Return the last `n` lines of a log, of those written after its first `after_bytes`; none
+    of a missing one."""
     try:
-        with path.open(errors="replace") as file:
-            return [line.rstrip("\n") for line in deque(file, maxlen=n)]
+        with path.open("rb") as file:
+            if after_bytes <= os.fstat(file.fileno()).st_size:  # else it was rotated since
+                file.seek(after_bytes)
+            lines = deque(file, maxlen=n)
     except FileNotFoundError:
         return []
+    return [line.decode(errors="replace").rstrip("\r\n") for line in lines]
+
+
+def size_bytes(path: Path) -> int:
+    """Return how long a log is now; 0 for a missing one."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -81,4 +81,5 @@ def test_the_last_lines_of_a_log(tmp_path):
     append(tmp_path / "web.log", "a\nb\nc\n")
 
     assert last_lines(tmp_path / "web.log", 2) == ["b", "c"]
+    assert last_lines(tmp_path / "web.log", 2, after_bytes=len("a\nb\n")) == ["c"]
     assert last_lines(tmp_path / "none.log", 2) == []
