@@ -84,12 +84,13 @@ def demo(
         freshet("train", DATA)
     else:
         console.print(f"model: the bundle in {state / 'bundle'} (train anew: --retrain)")
-    was_up = (state / "stack.json").exists()
+    was_up = _run("status", "--json", quiet=True) == 0
     try:
         freshet("up", "--detach")
         endpoints = Endpoints.load()
-        _fill(_chosen_person())
-        change = asyncio.run(_demonstrate(endpoints, _chosen_person()))
+        person = _chosen_person()
+        _fill(person)
+        change = asyncio.run(_demonstrate(endpoints, person))
         _show(change)
         if missing := change.failures():
             raise FreshetError(f"the proof failed: {'; '.join(missing)}")
@@ -104,9 +105,13 @@ def demo(
 def freshet(*words: str) -> None:
     """Run a subcommand; its own words go to the terminal. Raises FreshetError when it fails."""
     console.print(f"[dim]$ freshet {' '.join(words)}[/]")
-    command = [str(Path(sys.executable).with_name("freshet")), *words]
-    if subprocess.run(command, check=False).returncode != 0:
+    if _run(*words) != 0:
         raise FreshetError(f"`freshet {' '.join(words)}` failed; its message stands above")
+
+
+def _run(*words: str, quiet: bool = False) -> int:
+    command = [str(Path(sys.executable).with_name("freshet")), *words]
+    return subprocess.run(command, check=False, capture_output=quiet).returncode
 
 
 def _chosen_person() -> Person:
