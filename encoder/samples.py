@@ -57,6 +57,7 @@ def epoch_batches(
         sampling: how many samples.
         rng: the caller's, so that epochs differ and a seed repeats them.
     """
+    histories = [shuffle_ties(history, rng) for history in histories]
     jitter = rng.uniform(0.8, 1.25, len(histories))
     order = np.argsort([len(h) * j for h, j in zip(histories, jitter, strict=True)])
     batches: list[list[int]] = [[]]
@@ -71,6 +72,18 @@ def epoch_batches(
     for place in rng.permutation(len(batches)):
         users = [histories[user] for user in batches[place]]
         yield _batch(users, codes, config, sampling, rng)
+
+
+def shuffle_ties(history: History, rng: np.random.Generator) -> History:
+    """Put events of one moment into random order: theirs is the file's, and means nothing."""
+    order = np.lexsort((rng.random(len(history)), history.times_ms))
+    return History(
+        history.user_id,
+        history.item_rows[order],
+        history.actions[order],
+        history.gaps,  # the gap before a moment stays with its first event
+        history.times_ms,
+    )
 
 
 def n_batches(histories: Sequence[History], config: ModelConfig, sampling: Sampling) -> int:

@@ -3,10 +3,17 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from encoder.bundle import Bundle, load_bundle, save_bundle
 from encoder.engine import Engine
 from tests.encoder.tiny import make_bundle
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny tensors gain nothing from a second thread, and lose much on a busy machine."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from encoder.config import ModelConfig
 from encoder.engine import Engine, UserInput
 from encoder.light import NO_BLOCK, Rows, visible_keys
 from protos.segments import Columns
@@ -167,7 +168,8 @@ def sees(token, key, count, n_events, n_memory, n_interests, length):
     if key < n_events:
         if token < n_events:
             return key <= token
-        return key < (length if token < first_query else count[(token - first_query) // n_interests])
+        is_memory = token < first_query
+        return key < (length if is_memory else count[(token - first_query) // n_interests])
     if key < first_query:
         return n_events <= token < first_query
     if token < first_query:
@@ -184,9 +186,10 @@ def test_the_mask_follows_the_rule():
     n_tokens = 4 + n_memory + 2 * n_interests
     for row in range(2):
         blocks = [place != NO_BLOCK for place in rows.prior[row].tolist() for _ in range(n_memory)]
+        counts, length = rows.counts[row].tolist(), int(rows.lengths[row])
         for token in range(n_tokens):
             own = [
-                sees(token, key, rows.counts[row].tolist(), 4, n_memory, n_interests, rows.lengths[row])
+                sees(token, key, counts, 4, n_memory, n_interests, length)
                 for key in range(n_tokens)
             ]
             assert mask[row, token].tolist() == [*blocks, *map(bool, own)]
@@ -200,8 +203,6 @@ def test_every_token_sees_something_even_in_an_empty_segment():
 
 
 def test_a_block_has_at_most_32_bytes_an_event():
-    from encoder.config import ModelConfig
-
     served = ModelConfig()
 
     assert served.block_bytes == 2 * 2 * 4 * 64 * 2  # layers, keys and values, M, width, f16

@@ -9,10 +9,12 @@ from encoder.service import EncoderServicer
 from encoder.settings import EncoderSettings
 from encoder.worker import Worker
 from infra.grpc_server import GrpcServer
+from protos.history import quantise_gap
 from protos.keys import text_digest
 from protos.rec.v1 import encoder_pb2 as pb
 from protos.rec.v1.encoder_pb2_grpc import EncoderServiceStub
 from protos.rec.v1.interests_pb2 import TIER_LIGHT, TIER_REFINED, RecentItem
+from protos.segments import Segment, block_digests
 from tests.encoder.tiny import CONFIG, make_user
 
 CLOSE = {"rtol": 1e-4, "atol": 3e-5}
@@ -298,16 +300,11 @@ async def test_a_session_equals_the_user_who_did_the_same(running, bundle):
     user = make_user(bundle, 0)
     events = []
     n_events, catalogue = 8 * 2 + 5, bundle.catalogue
-    from protos.history import quantise_gap
-    from protos.segments import Segment, block_digests
-
     segments = [Segment(CONFIG.n_levels) for _ in range(3)]
     for place in range(n_events):
         row, gap_ms = place * 7 % 40, 1000 * place
         time_ms = sum(1000 * i for i in range(place + 1))
-        events.append(
-            pb.SessionEvent(item_id=f"item-{row}", action="click", event_time_ms=time_ms)
-        )
+        events.append(pb.SessionEvent(item_id=f"item-{row}", action="click", event_time_ms=time_ms))
         segment = segments[place // 8]
         segment.use_codebook(int(bundle.codebook_version, 16))
         segment.append(row, 2, quantise_gap(gap_ms), catalogue.codes[row].tobytes())

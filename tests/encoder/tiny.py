@@ -1,4 +1,4 @@
-"""A tiny bundle with random weights, made in well under a second, and states of users to send it."""
+"""A tiny bundle with random weights, made in well under a second, and users to send it."""
 
 from dataclasses import dataclass, replace
 

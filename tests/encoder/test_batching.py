@@ -1,0 +1,111 @@
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from encoder.batching import Batcher
+from protos.errors import Overloaded, TooLate
+
+
+class Doubler:
+    """Doubles numbers, remembers its batches, waits when told to, and hates 13."""
+
+    def __init__(self):
+        self.batches = []
+        self.go = threading.Event()
+        self.go.set()
+
+    def __call__(self, numbers):
+        assert self.go.wait(5)
+        self.batches.append(list(numbers))
+        if 13 in numbers:
+            raise ValueError("thirteen")
+        return [2 * number for number in numbers]
+
+
+@pytest.fixture
+def doubler():
+    return Doubler()
+
+
+@pytest.fixture
+async def batcher(doubler):
+    with ThreadPoolExecutor(1) as thread:
+        batcher = Batcher("test", doubler, thread, max_tokens=10, max_wait_ms=1, max_queued=20)
+        yield batcher
+        doubler.go.set()
+        await batcher.close()
+
+
+async def test_jobs_that_wait_together_share_a_batch(batcher, doubler):
+    found = await asyncio.gather(*(batcher.submit(n, 1, None) for n in range(5)))
+
+    assert found == [0, 2, 4, 6, 8]
+    assert doubler.batches == [[0, 1, 2, 3, 4]]
+
+
+async def test_a_batch_keeps_to_its_budget(batcher, doubler):
+    await asyncio.gather(*(batcher.submit(n, 4, None) for n in range(5)))
+
+    assert doubler.batches == [[0, 1], [2, 3], [4]]
+
+
+async def test_a_job_above_the_budget_goes_alone(batcher, doubler):
+    await asyncio.gather(batcher.submit(1, 99, None), batcher.submit(2, 1, None))
+
+    assert doubler.batches == [[1], [2]]
+
+
+async def test_a_bad_job_harms_no_other(batcher):
+    found = await asyncio.gather(
+        *(batcher.submit(n, 1, None) for n in (1, 13, 2)), return_exceptions=True
+    )
+
+    assert found[0] == 2
+    assert isinstance(found[1], ValueError)
+    assert found[2] == 4
+
+
+async def test_a_full_queue_is_refused_at_once(batcher, doubler):
+    doubler.go.clear()
+    waiting = [asyncio.create_task(batcher.submit(0, 10, None))]
+    await asyncio.sleep(0.05)  # it computes now; twenty more may wait
+    waiting += [asyncio.create_task(batcher.submit(n, 10, None)) for n in range(20, 40)]
+    await asyncio.sleep(0)
+
+    with pytest.raises(Overloaded) as caught:
+        await batcher.submit(99, 1, None)
+
+    assert caught.value.retry_after_s > 0
+    doubler.go.set()
+    await asyncio.gather(*waiting)
+
+
+async def test_what_comes_too_late_is_not_computed(batcher, doubler):
+    doubler.go.clear()
+    first = asyncio.create_task(batcher.submit(1, 10, None))
+    await asyncio.sleep(0.05)
+    late = asyncio.create_task(batcher.submit(2, 1, time.monotonic() + 0.01))
+    await asyncio.sleep(0.05)
+    doubler.go.set()
+
+    with pytest.raises(TooLate):
+        await late
+    await first
+    assert doubler.batches == [[1]]
+
+
+async def test_what_nobody_waits_for_is_not_computed(batcher, doubler):
+    doubler.go.clear()
+    first = asyncio.create_task(batcher.submit(1, 10, None))
+    await asyncio.sleep(0.05)
+    gone = asyncio.create_task(batcher.submit(2, 1, None))
+    await asyncio.sleep(0)
+    gone.cancel()
+    doubler.go.set()
+
+    await first
+    assert await batcher.submit(3, 1, None) == 6
+    assert doubler.batches == [[1], [3]]

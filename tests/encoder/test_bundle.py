@@ -1,0 +1,100 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from encoder.bundle import FILES, load_bundle, save_bundle
+from protos.errors import FreshetError, InvalidInput, NotReady, VersionMismatch
+from tests.encoder.tiny import make_bundle
+
+
+@pytest.fixture
+def folder(bundle_folder, tmp_path):
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundle_folder, copy)
+    return copy
+
+
+def test_a_bundle_comes_back_as_it_was(folder):
+    made, loaded = make_bundle(), load_bundle(folder)
+
+    assert loaded.config == made.config
+    assert loaded.metrics == made.metrics
+    assert list(loaded.catalogue.texts) == list(made.catalogue.texts)
+    np.testing.assert_array_equal(loaded.catalogue.codes, made.catalogue.codes)
+    for name, tensor in made.model.state_dict().items():
+        torch.testing.assert_close(loaded.model.state_dict()[name], tensor)
+
+
+def test_versions_are_hashes_of_the_content(tmp_path):
+    first = save_bundle(make_bundle(), tmp_path / "a")
+    again = save_bundle(make_bundle(), tmp_path / "b")
+    other = save_bundle(make_bundle(seed=1), tmp_path / "c")
+
+    assert first == again != other
+    assert len(int(load_bundle(tmp_path / "a").codebook_version, 16).to_bytes(8, "big")) == 8
+
+
+def test_a_new_bundle_replaces_the_old_one_whole(folder):
+    version = save_bundle(make_bundle(seed=1), folder)
+
+    assert load_bundle(folder).model_version == version
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_training_never_overwrites_a_folder_of_something_else(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+
+    with pytest.raises(InvalidInput, match="is no model bundle"):
+        save_bundle(make_bundle(), tmp_path)
+
+
+def test_no_bundle_says_how_to_make_one(tmp_path):
+    with pytest.raises(NotReady, match="freshet train"):
+        load_bundle(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("name", [*FILES, "metrics.json"])
+def test_a_half_written_bundle_is_never_loaded(folder, name):
+    (folder / name).unlink()
+
+    with pytest.raises(NotReady, match=name):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_named(folder, name):
+    blob = bytearray((folder / name).read_bytes())
+    blob[len(blob) // 2] ^= 0xFF
+    (folder / name).write_bytes(blob)
+
+    with pytest.raises(NotReady, match=f"{name} is damaged"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"architectures": ["LlamaForCausalLM"]}'])
+def test_a_foreign_folder_is_no_bundle(folder, text):
+    (folder / "config.json").write_text(text)
+
+    with pytest.raises(NotReady):
+        load_bundle(folder)
+
+
+def test_another_format_says_who_can_read_it(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"format": 2}))
+
+    with pytest.raises(VersionMismatch, match="has format 2, this version reads 1"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("sizes", [{"dim": 8}, {"no_such_size": 1}, {"dim": -1}])
+def test_sizes_that_do_not_fit_the_weights_are_one_clear_error(folder, sizes):
+    config = json.loads((folder / "config.json").read_text())
+    config["model"] |= sizes
+    (folder / "config.json").write_text(json.dumps(config))
+
+    with pytest.raises(FreshetError, match="cannot be used"):
+        load_bundle(folder)
