@@ -11,11 +11,24 @@ ALONG_X, ALONG_Y = interests(unit(1, 0, 0, 0)), interests(unit(0, 1, 0, 0))
 KEY = compose_key("default", "u")
 
 
+class InterruptedStore(Store):
+    """Lets something happen between the reading of rows and their use."""
+
+    meanwhile = None
+
+    def scan(self, *where):
+        rows = list(super().scan(*where))
+        if self.meanwhile is not None:
+            act, self.meanwhile = self.meanwhile, None
+            act()
+        return iter(rows)
+
+
 class Cache(UserCache):
     """One whose news can be looked at."""
 
     def __init__(self, folder):
-        self.store = Store(folder / "store")
+        self.store = InterruptedStore(folder / "store")
         self.news: list[set[bytes]] = []
         super().__init__(self.store, max_bytes=2**20, on_change=self.news.append)
 
@@ -173,6 +186,14 @@ def test_a_real_segment_is_never_replaced_by_the_stand_in(cache):
     cache.take(state("u", 2, ALONG_X, n_closed_segments=1))
 
     assert set(cache.closed_seen(cache.known).hashes) == set(segment_hashes("a", "b"))
+
+
+def test_what_was_read_before_a_segment_came_is_not_remembered_after_it(cache):
+    cache.take(state("u", 1, ALONG_X, n_closed_segments=1))
+    cache.store.meanwhile = lambda: cache.take_segment(0, segment(0, "a"))
+    cache.closed_seen(cache.known)
+
+    assert set(cache.closed_seen(cache.known).hashes) == set(segment_hashes("a"))
 
 
 def test_a_deleted_segment_is_forgotten(cache):

@@ -94,10 +94,25 @@ async def test_a_slow_reader_skips_states_and_gets_the_latest(world, stub):
     await call.read()
     for offset in range(2, 12):
         world.add_user(caused(offset, X if offset % 2 else Y))
+        await asyncio.sleep(0.01)
 
     second = await call.read()
 
     assert (second.sequence, second.feed.encoded_offset) == (1, 11)
+
+
+async def test_an_open_feed_costs_nothing_while_nothing_changes(world, stub):
+    fill(world)
+    world.add_user(caused(1, X))
+    call = watch(stub)
+    await call.read()
+    world.add_user(caused(2, Y))
+    await call.read()
+    n_searches = len(world.index.limits)
+
+    await asyncio.sleep(0.1)
+
+    assert len(world.index.limits) == n_searches == 2
 
 
 async def test_trending_that_moves_reaches_who_still_sees_trending(world, stub, monkeypatch):
