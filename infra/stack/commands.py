@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.status import Status
 from rich.table import Table
@@ -192,8 +193,8 @@ def status(
 
 
 def _table(rows: list[Row]) -> Table:
-    table = Table("name", "state", "health")
-    for column in ("address", "pid", "up for"):
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))  # fits 80 columns
+    for column in ("name", "state", "health", "address", "pid", "up for"):
         table.add_column(column, no_wrap=True)
     table.add_column("memory", justify="right", no_wrap=True)
     for row in rows:

@@ -98,8 +98,10 @@ class Stack:
         Does nothing where nothing runs. Leaves the data.
         """
         self._narrator.doing("stopping")
-        patience = sum(float(part.get("stop_s", 0)) + 2 for part in self.recorded()) + 10
-        self.supervisor.shut_down(patience)
+        parts = self.recorded()
+        patience = sum(float(part.get("stop_s", 0)) + 2 for part in parts) + 10
+        # What needs others drains at once, while those it needs still run.
+        self.supervisor.shut_down(patience, [p["name"] for p in parts if p.get("needs")])
         stopped = stop_leftovers(self.state.state_id)
         self.supervisor.reap()
         for path in (self.state.stack_file, self.state.socket):
@@ -170,6 +172,7 @@ def stack_json(plan: Plan, state: StateFolder) -> str:
             "probe": row.probe.kind,
             "target": row.probe.target,
             "stop_s": str(row.stop_s),
+            "needs": ",".join(row.needs),
         }
         for row in plan.services
     ]
