@@ -8,8 +8,9 @@ into what Milvus allows.
     title | categories ARRAY of VARCHAR | available | created_at_ms | popularity | attributes JSON
 
 Index: HNSW by inner product (vectors have unit length), M 16, efConstruction 200. ef is at least
-twice the limit: measured in docs/log.md. Reads are Eventually consistent for serving: Strong ones
-wait about 200 ms, and the catalogue (catalogue.py) drops what was deleted meanwhile.
+twice the limit: on 50,000 synthetic items of 64 values, 136 hits each were 99.9% of the exact ones,
+at ef 136 as at 544. Reads are Eventually consistent for serving: Strong ones wait about 200 ms, and
+the catalogue (catalogue.py) drops what was deleted meanwhile.
 Facts of 2.3.5: upsert is unsound with partition keys, so there are none; no filter templates.
 """
 
