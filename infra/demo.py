@@ -7,6 +7,7 @@ changed, unseen items moved, and the pushed feed names this very event as its ca
 """
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -86,7 +87,7 @@ def demo(
         console.print(f"model: the bundle in {state / 'bundle'} (train anew: --retrain)")
     was_up = _run("status", "--json", quiet=True) == 0
     try:
-        freshet("up", "--detach")
+        start_stack()
         endpoints = Endpoints.load()
         person = _chosen_person()
         _fill(person)
@@ -100,6 +101,11 @@ def demo(
     finally:
         if not was_up:
             freshet("down")
+
+
+def start_stack() -> None:
+    """Bring the stack up, unless it is; what was started ends with this process, even by a kill."""
+    freshet("up", "--detach", "--owner", str(os.getpid()))
 
 
 def freshet(*words: str) -> None:

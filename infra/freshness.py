@@ -27,7 +27,7 @@ from rich.progress import Progress
 
 from infra import datasets
 from infra.bench import Result
-from infra.demo import freshet
+from infra.demo import freshet, start_stack
 from infra.endpoints import Endpoints
 from infra.hops import hop_durations
 from infra.kafka_topics import Topics
@@ -101,7 +101,7 @@ def _own_stack() -> Iterator[Endpoints]:
         os.environ["FRESHET_STATE"] = folder
         try:
             _bring_bundle(bundle, Path(folder) / "bundle")
-            freshet("up", "--detach")
+            start_stack()
             yield Endpoints.load()
         finally:
             freshet("down")

@@ -36,7 +36,7 @@ def stack(tmp_path_factory):
     freshet(state, "data", "fetch", "ml-100k")
     freshet(state, "train", "ml-100k", "--quick")
     try:
-        freshet(state, "up", "--detach")
+        freshet(state, "up", "--detach", "--owner", str(os.getpid()))
         freshet(state, "replay", "ml-100k", "--flat-out", "--limit", "3000")
         patch = pytest.MonkeyPatch()
         patch.setenv("FRESHET_STATE", str(state))
