@@ -50,7 +50,9 @@ def test_another_partition_count_is_refused_with_what_to_do(kafka_bootstrap, top
         ensure_topics(kafka_bootstrap, topics, n_partitions=4)
 
 
-def test_kafka_that_is_not_there_is_said_so():
+def test_kafka_that_is_not_there_is_said_so(monkeypatch):
+    monkeypatch.setattr("infra.kafka_topics.CONNECT_S", 0.3)
+
     with pytest.raises(DependencyDown, match=r"127\.0\.0\.1:1 does not answer"):
         ensure_topics("127.0.0.1:1", Topics("x"), n_partitions=1)
 
