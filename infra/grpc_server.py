@@ -1,5 +1,7 @@
 """How every gRPC process of ours serves: health, reflection, statuses, and a drain on SIGTERM.
 
+The life of a process, in order:
+
     stop = catch_signals()       # infra/process.py
     server = GrpcServer("127.0.0.1:50052", [Service("rec.v1.EncoderService", add)])
     await server.start()         # listening, NOT_SERVING
