@@ -78,8 +78,7 @@ def save_bundle(bundle: Bundle, folder: Path) -> str:
 
     Raises InvalidInput when `folder` holds something else than a bundle.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").is_file():
-        raise InvalidInput(f"{folder} is no model bundle; choose another --out")
+    refuse_foreign_folder(folder)
     blobs = _blobs(bundle)
     codebook_version = _hash(blobs["codebook.safetensors"], blobs["tokenizer.json"])
     sizes = {"model": bundle.config.to_dict(), "llm": dict(bundle.llm_config)}
@@ -96,6 +95,13 @@ def save_bundle(bundle: Bundle, folder: Path) -> str:
     blobs["metrics.json"] = json.dumps(dict(bundle.metrics), indent=1).encode()
     _replace_folder(folder, blobs)
     return model_version
+
+
+def refuse_foreign_folder(folder: Path) -> None:
+    """Raise InvalidInput when something else than a bundle is there: it would be replaced."""
+    is_taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if is_taken and not (folder / "config.json").is_file():
+        raise InvalidInput(f"{folder} is no model bundle; choose another --out")
 
 
 def load_bundle(folder: Path, device: str = "cpu") -> Bundle:

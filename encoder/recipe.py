@@ -8,8 +8,8 @@ class Recipe:
     """Defaults are what MovieLens-100K wants within two minutes on two cores (docs/log.md)."""
 
     seed: int = 0
-    epochs: int = 4
-    warm_epochs: int = 6
+    epochs: int = 3
+    warm_epochs: int = 10
     """First, epochs in which the light recommender alone learns the next item at every event."""
     learning_rate: float = 2e-3
     tower_rate: float = 3.0
@@ -17,7 +17,7 @@ class Recipe:
     tower_every: int = 4
     """Batches that share one encoding of the catalogue."""
     weight_decay: float = 0.01
-    coder_steps: int = 120
+    coder_steps: int = 80
     vector_dropout: float = 0.1
     """Share of items that work from their text alone, anew for each encoding of the catalogue."""
     dmil_weight: float = 0.3
@@ -31,7 +31,7 @@ class Recipe:
 
     def quick(self) -> "Recipe":
         """Return the recipe for a bundle in some 20 seconds, good for tests of plumbing only."""
-        return replace(self, epochs=1, warm_epochs=1, coder_steps=30)
+        return replace(self, epochs=1, warm_epochs=1, coder_steps=30, n_windows=1, n_samples=2)
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)

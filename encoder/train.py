@@ -195,7 +195,10 @@ class Trainer:
                 if done % recipe.tower_every == 0:
                     self._step_tower(shared)
                     shared = None
-                report(Progress("warm-up" if is_warm else "all", done, max(of, done), losses))
+                first = 0 if is_warm else an_epoch * recipe.warm_epochs
+                last = an_epoch * recipe.warm_epochs if is_warm else of
+                stage = "warm-up" if is_warm else "all"
+                report(Progress(stage, done - first, max(last, done) - first, losses))
 
     def encode_catalogue(self) -> ItemStates:
         """Encode all items as they are served."""
