@@ -9,7 +9,7 @@ class Recipe:
 
     seed: int = 0
     epochs: int = 3
-    warm_epochs: int = 10
+    warm_epochs: int = 8
     """First, epochs in which the light recommender alone learns the next item at every event."""
     learning_rate: float = 2e-3
     tower_rate: float = 3.0

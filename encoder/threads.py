@@ -2,7 +2,8 @@
 
 By default a thread that has finished its share spins. On a machine whose cores are all busy that
 takes the core from the thread it waits for: training beside a running stack took six times as long
-(measured). Asleep, it costs some percent on an idle machine.
+(measured). Asleep at once, two threads gain nothing over one. So they spin for some microseconds,
+then sleep (docs/log.md).
 """
 
 import os
@@ -10,7 +11,13 @@ import os
 N_THREADS = 2
 """Of training and evaluation; small matrices gain nothing from more."""
 
+SPINS = 2_000
+
 
 def let_idle_threads_sleep() -> None:
-    """Set OpenMP's wait policy, unless the environment does. Call it before torch is imported."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    """Bound how long OpenMP's threads spin, unless the environment says how they wait.
+
+    Call it before torch is imported.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))

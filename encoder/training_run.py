@@ -12,7 +12,6 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -72,11 +71,10 @@ class Screen:
 
     def __init__(self, console: Console) -> None:
         self._bars = Progress(
-            TextColumn("{task.description:<22}"),
-            BarColumn(),
+            TextColumn("{task.description:<21}"),
+            BarColumn(bar_width=8),
             TextColumn("{task.completed}/{task.total}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("{task.fields[losses]}"),
             console=console,
         )
@@ -96,7 +94,7 @@ class Screen:
             self._tasks[step.stage],
             completed=step.done,
             total=step.of,
-            losses="  ".join(f"{name} {loss:.3f}" for name, loss in step.losses.items()),
+            losses=" ".join(f"{name} {loss:.2f}" for name, loss in step.losses.items()),
         )
 
     def evaluated(self, name: str, done: int, of: int) -> None:
