@@ -10,8 +10,9 @@ of the item and the codebook. So the layout puts codes last: `segments.exact_par
 
 The layout of a segment stands in protos/segments.py. Head, little-endian:
 
-    u8 format = 1 | u8 flags (1 = erased) | u8 Q | u8 R | u16 S
-    i64 watermark | u64 n_events | u64 n_late | i64 last_event_time_ms | i64 last_accepted_ms
+    u8 format = 2 | u8 Q | u8 R | u16 S
+    i64 watermark | u64 n_events | u64 n_late
+    i64 last_event_time_ms | i64 last_accepted_ms | i64 erased_ms
     u16 length, bytes of the newest event_id
     u8 count, then each of the newest R items, oldest first:
         i64 event_time_ms | u8 action | u16 length | bytes of item_id
@@ -28,14 +29,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from protos.segments import FORMAT, CodesOf, Segment, check_format
+from protos.segments import CodesOf, Segment, check_format
 
 N_EVENT_HASHES = 64
 MAX_GAP = 0xFFFF
 
-_HEAD = struct.Struct("<BBBBHqQQqq")
+HEAD_FORMAT = 2
+
+_HEAD = struct.Struct("<BBBHqQQqqq")
 _RECENT = struct.Struct("<qBH")
-_ERASED = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,9 @@ class Head:
     last_accepted_ms: int = 0
     """The broker's timestamp of the newest record that added an event."""
     last_event_id: str = ""
-    erased: bool = False
+    erased_ms: int = 0
+    """The broker's timestamp of the newest erasure; 0 when there was none. No event from before it
+    ever counts again."""
     recent: deque[Recent] = field(default_factory=deque)
     event_hashes: deque[int] = field(default_factory=deque)
     open: Segment = field(default_factory=lambda: Segment(0))
@@ -84,6 +88,11 @@ class Head:
     @classmethod
     def empty(cls, shape: Shape) -> "Head":
         return cls(shape, open=Segment(shape.n_levels))
+
+    @property
+    def erased(self) -> bool:
+        """Whether nothing has come since the erasure."""
+        return self.erased_ms > 0 and self.n_events == 0
 
     @property
     def n_closed(self) -> int:
@@ -94,8 +103,7 @@ class Head:
         shape, event_id = self.shape, self.last_event_id.encode()
         parts = [
             _HEAD.pack(
-                FORMAT,
-                _ERASED if self.erased else 0,
+                HEAD_FORMAT,
                 shape.n_levels,
                 shape.recent_size,
                 shape.segment_size,
@@ -104,6 +112,7 @@ class Head:
                 self.n_late,
                 self.last_event_time_ms,
                 self.last_accepted_ms,
+                self.erased_ms,
             ),
             struct.pack("<H", len(event_id)),
             event_id,
@@ -121,10 +130,9 @@ class Head:
     def from_bytes(cls, blob: bytes) -> "Head":
         """Raises VersionMismatch for another format and ValueError or struct.error for other
         bytes."""
-        version, flags, n_levels, recent_size, segment_size, *numbers = _HEAD.unpack_from(blob)
-        check_format("head", version)
-        head = cls(Shape(segment_size, n_levels, recent_size), *numbers)
-        head.erased = bool(flags & _ERASED)
+        check_format("head", blob[0], HEAD_FORMAT)
+        _, n_levels, recent_size, segment_size, *numbers, erased_ms = _HEAD.unpack_from(blob)
+        head = cls(Shape(segment_size, n_levels, recent_size), *numbers, erased_ms=erased_ms)
         (length,) = struct.unpack_from("<H", blob, _HEAD.size)
         at = _HEAD.size + 2
         head.last_event_id = blob[at : at + length].decode()
@@ -161,9 +169,11 @@ class Folded:
 
     is_new: bool
     """False: the record had been applied before, and nothing changed."""
-    n_applied: int = 0
+    applied: tuple[FoldEvent, ...] = ()
     n_duplicates: int = 0
     """Events whose event_id is among the user's newest 64."""
+    n_erased: int = 0
+    """Events from before the user's erasure, which came after it."""
     n_late: int = 0
     closed: tuple[tuple[int, Segment], ...] = ()
     """Segments that the record closed, with their indices."""
@@ -190,21 +200,25 @@ def fold(
     if offset <= head.watermark:
         return ALREADY_APPLIED
     closed: list[tuple[int, Segment]] = []
-    n_late = n_applied = 0
+    applied: list[FoldEvent] = []
+    n_late = n_erased = 0
     for event in events:
+        if event.event_time_ms <= head.erased_ms:
+            n_erased += 1
+            continue
         if event.event_hash in head.event_hashes:
             continue
         n_late += _append(head, event, codes_of, codebook_version)
-        n_applied += 1
+        applied.append(event)
         if len(head.open) == head.shape.segment_size:
             closed.append((head.n_closed - 1, head.open))
             head.open = Segment(head.shape.n_levels)
     head.watermark = offset
-    if n_applied:
+    if applied:
         head.last_accepted_ms = accepted_ms
-        head.erased = False
     head.n_late += n_late
-    return Folded(True, n_applied, len(events) - n_applied, n_late, tuple(closed))
+    n_duplicates = len(events) - len(applied) - n_erased
+    return Folded(True, tuple(applied), n_duplicates, n_erased, n_late, tuple(closed))
 
 
 def _append(head: Head, event: FoldEvent, codes_of: CodesOf, codebook_version: int) -> bool:
@@ -229,10 +243,12 @@ def _append(head: Head, event: FoldEvent, codes_of: CodesOf, codebook_version: i
     return gap_ms < 0
 
 
-def erase(head: Head, *, offset: int) -> bool:
-    """Turn the head into an erased marker that keeps only its watermark; False if already applied.
+def erase(head: Head, *, offset: int, accepted_ms: int) -> bool:
+    """Turn the head into an erased marker; False if already applied.
 
-    The caller deletes what else is stored of the user: segments, blocks, what was published.
+    It keeps its watermark, so that nothing is applied twice, and when it was erased, so that events
+    from before (a phone that was offline, a dead letter sent again) do not bring the user back. The
+    caller deletes what else is stored of the user: segments, blocks, what was published.
     """
     if offset <= head.watermark:
         return False
@@ -240,5 +256,5 @@ def erase(head: Head, *, offset: int) -> bool:
     for name in ("n_events", "n_late", "last_event_time_ms", "last_accepted_ms", "last_event_id"):
         setattr(head, name, getattr(blank, name))
     head.recent, head.event_hashes, head.open = blank.recent, blank.event_hashes, blank.open
-    head.watermark, head.erased = offset, True
+    head.watermark, head.erased_ms = offset, max(head.erased_ms, accepted_ms)
     return True

@@ -132,7 +132,7 @@ def _segment_cuts(blob: bytes) -> tuple[int, int, int, list[int]]:
     if len(blob) < _SEGMENT.size:
         raise ValueError(f"a segment has at least {_SEGMENT.size} bytes, got {len(blob)}")
     version, n_levels, n, first_ms = _SEGMENT.unpack_from(blob)
-    check_format("segment", version)
+    check_format("segment", version, FORMAT)
     sizes = (4 * n, n, 2 * n, _CODEBOOK.size, (n + 7) // 8, n * n_levels)
     cuts = [_SEGMENT.size]
     for size in sizes:
@@ -182,9 +182,9 @@ def block_digests(model_version: str, segments: Iterable[bytes], depth: int) -> 
     ]
 
 
-def check_format(what: str, version: int) -> None:
-    if version != FORMAT:
+def check_format(what: str, version: int, known: int) -> None:
+    if version != known:
         raise VersionMismatch(
-            f"{what} has format {version}, this version reads {FORMAT}; "
+            f"{what} has format {version}, this version reads {known}; "
             "upgrade this process, or fold the log again with the old state removed"
         )

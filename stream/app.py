@@ -42,6 +42,7 @@ from stream.kafka_clients import (
     plain_consumer,
     started_producer,
 )
+from stream.lease import Lease
 from stream.metrics import WorkerMetrics
 from stream.open_feeds import OpenFeeds
 from stream.outbox import KafkaOutbox
@@ -89,6 +90,7 @@ class StreamService(faust.Service):
             partitions=shared.n_partitions,
             shape=self._shape,
             n_cached=settings.cached_users,
+            on_assigned=self._assigned,
             on_owned=self._owned,
             on_stopping=self._stopping,
         )
@@ -120,9 +122,10 @@ class StreamService(faust.Service):
         shared, settings, topics = self._shared, self._settings, self._topics
         folder = worker_folder(shared.state, settings.instance)
         client = f"{app_id(topics)}-{settings.instance}"
-        self._changelog_producer = await started_producer(shared, f"{client}-changelog")
+        self._changelog = KafkaChangelog(shared.kafka_bootstrap, changelog_topic(topics), client)
         self._producer = await started_producer(shared, f"{client}-out")
-        self._outbox = KafkaOutbox(self._producer)
+        self._lease = Lease(settings.session_timeout_s, self._fail)
+        self._outbox = KafkaOutbox(self._producer, self._lease)
         self._encoder = EncoderClient(shared.encoder, self._shape)
         self._catalogue = Catalogue(self._shape.n_levels, self._metrics.ambiguous_codes.inc)
         self._blocks = BlockStore(folder / "blocks")
@@ -156,7 +159,7 @@ class StreamService(faust.Service):
         )
         self._checkpointer = Checkpointer(
             self._table.owned,
-            changelog=KafkaChangelog(self._changelog_producer, changelog_topic(topics)),
+            changelog=self._changelog,
             outbox=self._outbox,
             commit=self._commit,
             metrics=self._metrics,
@@ -179,6 +182,7 @@ class StreamService(faust.Service):
             self._follow(topics.open_feeds, self._open_feeds.handle),
         ]
         self._loops = [
+            self._spawn(self._lease.run()),
             self._spawn(self._checkpointer.run()),
             self._spawn(self._trending.run()),
             self._spawn(self._refresher.watch_model()),
@@ -195,7 +199,7 @@ class StreamService(faust.Service):
         for follower in self._followers:
             await asyncio.to_thread(follower.stop)
         await self._producer.stop()
-        await self._changelog_producer.stop()
+        await self._changelog.close()
         await self._encoder.close()
         self._blocks.close()
 
@@ -285,6 +289,13 @@ class StreamService(faust.Service):
         return consumer
 
     # -- what the table and the group say --------------------------------------------------------
+
+    async def _assigned(self, partitions: set[int]) -> None:
+        try:
+            await self._changelog.claim(partitions)
+        except Exception as error:
+            self._fail(error)
+            raise
 
     async def _owned(self) -> None:
         owned = self._table.owned

@@ -111,7 +111,7 @@ class Folder:
         user = partition.user(said.user_key)
         self._bury(said, record)
         if said.is_erasure:
-            is_new = self._erase(partition, user, said, batch, record.offset)
+            is_new = self._erase(partition, user, record)
         else:
             is_new = self._fold(partition, trending, user, said, batch, record)
         self._count("applied" if is_new else "redelivered", said)
@@ -138,11 +138,10 @@ class Folder:
             codes_of=_no_codes if version == NO_CODEBOOK else self._catalogue.codes_of(version),
             codebook_version=version,
         )
-        if folded.n_applied:
+        if folded.applied:
             user.cause_offset, user.folded_us = record.offset, time.time_ns() // 1000
-            # Retries repeat the beginning of a batch, so what applied is its end.
-            for event in said.events[-folded.n_applied :]:
-                self._trend(trending, said.tenant, event, record.timestamp)
+        for event in folded.applied:
+            self._trend(trending, said.tenant, event, record.timestamp)
         for index, segment in folded.closed:
             self._close(partition, user, said.tenant, batch.user_id, index, segment)
         self._count_folded(folded)
@@ -179,11 +178,9 @@ class Folder:
         value = seen.SerializeToString()
         self._outbox.emit([Outgoing(self._topics.seen, key, value, partition.number)])
 
-    def _erase(
-        self, partition: Partition, user: User, said: Validated, batch: EventBatch, offset: int
-    ) -> bool:
+    def _erase(self, partition: Partition, user: User, record: LogRecord) -> bool:
         n_closed = user.head.n_closed
-        if not erase(user.head, offset=offset):
+        if not erase(user.head, offset=record.offset, accepted_ms=record.timestamp):
             return False
         self._metrics.erasures.inc()
         self._refreshes.forget(partition, user)
@@ -235,8 +232,9 @@ class Folder:
         self._events["impression"] += said.n_impressions
 
     def _count_folded(self, folded: Folded) -> None:
-        self._events["applied"] += folded.n_applied
+        self._events["applied"] += len(folded.applied)
         self._events["duplicate"] += folded.n_duplicates
+        self._events["erased"] += folded.n_erased
         self._events["late"] += folded.n_late
 
     def report(self) -> None:

@@ -1,5 +1,7 @@
 """The Kafka clients of the worker, each with the settings that its duty asks for."""
 
+import asyncio
+
 import faust
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
@@ -12,6 +14,7 @@ _BATCH_BYTES = 2**20
 _FETCH_BYTES = 4 * 2**20
 _STREAM_BUFFER = 4_096
 """Changelog records that wait during recovery."""
+_CLAIM_S = 30.0
 _DAY_MS = 24 * 3600 * 1000
 
 
@@ -59,6 +62,32 @@ async def started_producer(shared: SharedSettings, client_id: str) -> AIOKafkaPr
         max_request_size=2 * _BATCH_BYTES,
     )
     await producer.start()
+    return producer
+
+
+async def claiming_producer(
+    bootstrap: str, client_id: str, transactional_id: str
+) -> AIOKafkaProducer:
+    """Return an idempotent producer with the newest epoch of a transactional id.
+
+    It shuts out all older producers with that id wherever it has written once, and writes without
+    transactions (stream/changelog.py says why).
+    """
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap,
+        client_id=client_id,
+        transactional_id=transactional_id,
+        linger_ms=0,
+        max_batch_size=_BATCH_BYTES,
+        max_request_size=2 * _BATCH_BYTES,
+    )
+    await producer.start()
+    # aiokafka has no such producer in public; tests/integration/test_fencing.py holds the broker
+    # and this private name to it.
+    manager = producer._txn_manager
+    async with asyncio.timeout(_CLAIM_S):
+        await manager.wait_for_pid()
+    manager.transactional_id = None
     return producer
 
 

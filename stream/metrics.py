@@ -26,7 +26,7 @@ class WorkerMetrics:
             "outcome",
         )
         self.events = counter(
-            "events", "Events: applied, duplicate, rejected, impression, late", "outcome"
+            "events", "Events: applied, duplicate, erased, rejected, impression, late", "outcome"
         )
         self.dead_letters = counter("dead_letters", "Dead letters by reason", "reason")
         self.erasures = counter("erasures", "Users erased")

@@ -17,6 +17,8 @@ from typing import Protocol
 
 from aiokafka import AIOKafkaProducer
 
+from stream.lease import Lease
+
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
@@ -52,13 +54,14 @@ class Outbox(Protocol):
 
 
 class KafkaOutbox:
-    def __init__(self, producer: AIOKafkaProducer) -> None:
-        self._producer = producer
+    def __init__(self, producer: AIOKafkaProducer, lease: Lease) -> None:
+        self._producer, self._lease = producer, lease
         self._queued: deque[Outgoing] = deque()
         self._on_the_way: list[asyncio.Future[Sent]] = []
         self._pushing = asyncio.Lock()
 
     async def send(self, record: Outgoing) -> "asyncio.Future[Sent]":
+        self._lease.check()
         value = record.value
         if value is None and record.key is None:
             value = b""  # Kafka takes such a record, but no client library sends one

@@ -6,6 +6,7 @@ One byte in front says what a key holds; U is the user's key (protos/keys.py):
     s U u32-BE      closed segment by its index   protos/segments.py
     p U             what was last published       `Published`, below
     o               offset of the next record of rec.events that this partition expects, i64
+    c               who claimed the partition last (stream/changelog.py), for people
 
 Big-endian indices keep a user's segments in order. The changelog topic has the same keys and
 values, so faust's own recovery fills an empty disk from it.
@@ -22,6 +23,7 @@ from protos.errors import VersionMismatch
 
 HEAD, SEGMENT, PUBLISHED = b"h", b"s", b"p"
 POSITION_KEY = b"o"
+CLAIM_KEY = b"c"
 
 N_KEPT_SEGMENTS = 64
 """8,192 events at S = 128; older segments are dropped."""
@@ -32,7 +34,7 @@ _PUBLISHED = struct.Struct("<BBqqQ")
 _INDEX = struct.Struct(">I")
 # Where watermark and n_events stand in a head's bytes (protos/history.py).
 _WATERMARK = struct.Struct("<q")
-_WATERMARK_AT = 6
+_WATERMARK_AT = 5
 _N_EVENTS = struct.Struct("<Q")
 _N_EVENTS_AT = _WATERMARK_AT + 8
 

@@ -40,12 +40,15 @@ class HistoryTable(faust.Table[bytes, bytes]):
         partitions: int,
         shape: Shape,
         n_cached: int,
+        on_assigned: Callable[[set[int]], Awaitable[None]],
         on_owned: Callable[[], Awaitable[None]],
         on_stopping: Callable[[], Awaitable[None]],
         **kwargs: Any,
     ) -> None:
         """
         Args:
+            on_assigned: called with the partitions that are this worker's from now on, before
+                their recovery begins.
             on_owned: called when recovery is complete and `owned` is filled, before events flow.
             on_stopping: called at shutdown while `owned` can still be written.
         """
@@ -61,7 +64,14 @@ class HistoryTable(faust.Table[bytes, bytes]):
         self.owned: dict[int, Partition] = {}
         """Partitions by number, from the end of recovery to revocation."""
         self._shape, self._n_cached = shape, n_cached
-        self._on_owned, self._on_stopping = on_owned, on_stopping
+        self._on_assigned, self._on_owned, self._on_stopping = on_assigned, on_owned, on_stopping
+
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        mine = self.changelog_topic.topics
+        await self._on_assigned({tp.partition for tp in assigned if tp.topic in mine})
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         await super().on_recovery_completed(active_tps, standby_tps)

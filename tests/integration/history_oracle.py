@@ -29,6 +29,8 @@ class OracleUser:
     newest_ms: int = 0
     accepted_ms: int = 0
     erased: bool = False
+    forgotten_until: int = 0
+    """Broker's time of the erasure: what happened before does not count."""
 
     def kept(self, column):
         """What remains of a column under retention: the newest 64 closed segments, and the open
@@ -52,7 +54,9 @@ def replay(records):
         user = users.setdefault((tenant, batch.user_id), OracleUser())
         if batch.HasField("erase"):
             if not batch.events:
-                users[tenant, batch.user_id] = OracleUser(watermark=record.offset, erased=True)
+                users[tenant, batch.user_id] = OracleUser(
+                    watermark=record.offset, erased=True, forgotten_until=record.timestamp
+                )
             else:
                 user.watermark = record.offset
             continue
@@ -67,6 +71,8 @@ def _apply(user, tenant, event, index, record):
     if not event.item_id or event.action not in ACTION_CODES or not good_time:
         return
     if len(event.item_id.encode()) > 256:
+        return
+    if event.event_time_ms <= user.forgotten_until:
         return
     name = event.event_id or f"{record.partition}-{record.offset}-{index}"
     if name in user.ids[-IDS:]:

@@ -257,6 +257,13 @@ class WorkerProcess:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
 
+    def signal(self, number):
+        self._process.send_signal(number)
+
+    def wait(self, timeout_s):
+        """Return the exit code."""
+        return self._process.wait(timeout_s)
+
     def stop(self):
         """SIGTERM; return the exit code."""
         self._process.terminate()

@@ -1,9 +1,6 @@
 """SIGKILL of the real worker in the middle of 20,000 events; then every user equals the oracle."""
 
-import random
 import shutil
-import threading
-import time
 
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
@@ -11,6 +8,7 @@ from rocksdict import Options, Rdict
 
 from protos.rec.v1.events_pb2 import Event
 from tests.integration.history_oracle import replay
+from tests.integration.loads import N_EVENTS, NOW_MS, SMALL_CHECKPOINTS, Load
 from tests.integration.stream_world import (
     N_PARTITIONS,
     StreamWorld,
@@ -21,10 +19,6 @@ from tests.integration.stream_world import (
 from tests.integration.stub_encoder import StubEncoder
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-N_EVENTS = 20_000
-NOW_MS = int(time.time() * 1000)
-SMALL_CHECKPOINTS = {"checkpoint_events": 1_000, "checkpoint_interval_s": 0.2, "cached_users": 50}
 
 
 @pytest.fixture
@@ -39,44 +33,6 @@ def encoder():
     encoder = StubEncoder(needs_blocks=True).start()
     yield encoder
     encoder.stop()
-
-
-class Load:
-    """Publishes 20,000 events in the background, with retries and dead letters among them."""
-
-    def __init__(self, world, per_s):
-        self._world, self._per_s = world, per_s
-        self.n_sent = 0
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def start(self):
-        self._thread.start()
-        return self
-
-    def join(self):
-        self._thread.join()
-        self._world.producer.flush()
-
-    def _run(self):
-        rng = random.Random(4)
-        start = time.monotonic()
-        while self.n_sent < N_EVENTS:
-            user = f"u{int(rng.paretovariate(0.5)) % 300}"
-            events = [self._event(rng) for _ in range(rng.choice((1, 1, 1, 1, 5)))]
-            self._world.publish(user, events)
-            if rng.random() < 0.05:
-                self._world.publish(user, events)  # a client's retry
-            self.n_sent += len(events)
-            time.sleep(max(0.0, start + self.n_sent / self._per_s - time.monotonic()))
-
-    def _event(self, rng):
-        self.n_named = getattr(self, "n_named", 0) + 1
-        named = f"e{self.n_named}" if rng.random() < 0.8 else ""
-        action = rng.choices(("click", "like", "undeclared"), (60, 39, 1))[0]
-        at_ms = NOW_MS + self.n_named * 100 - rng.choice((0, 0, 0, 7_000))
-        return Event(
-            event_id=named, item_id=f"i{rng.randrange(500)}", action=action, event_time_ms=at_ms
-        )
 
 
 def kill_in_the_middle(world, worker, at_least):

@@ -256,7 +256,7 @@ async def test_answer_for_a_user_who_was_erased_meanwhile_is_void(world):
     world.event("ann")
     await settle(lambda: world.encoder.requests)
     user = world.partition.user(b"default/ann")
-    erase(user.head, offset=50)
+    erase(user.head, offset=50, accepted_ms=50)
     world.refresher.forget(world.partition, user)
     world.refresher.touch(world.partition, user)
     await settle(lambda: world.outbox.records)
