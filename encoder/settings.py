@@ -12,7 +12,7 @@ from infra.settings import Port, settings_config
 class EncoderSettings(BaseSettings):
     model_config = settings_config("FRESHET_ENCODER_")
 
-    listen: str = "127.0.0.1:50052"
+    listen: str = "127.0.0.1:7052"
     metrics_port: Port = 9105
 
     bundle: Path | None = None

@@ -23,9 +23,9 @@ class Endpoints:
 
     kafka_bootstrap: str = "127.0.0.1:9092"
     milvus_uri: str = "http://127.0.0.1:19530"
-    gateway: str = "127.0.0.1:50051"
-    encoder: str = "127.0.0.1:50052"
-    retrieval: str = "127.0.0.1:50053"
+    gateway: str = "127.0.0.1:7051"
+    encoder: str = "127.0.0.1:7052"
+    retrieval: str = "127.0.0.1:7053"
     web: str = "127.0.0.1:8080"
 
     @classmethod

@@ -56,7 +56,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError, what: str) -> FreshetError:
     errors.
 
     Args:
-        what: who was called and where, e.g. "the encoder at 127.0.0.1:50052".
+        what: who was called and where, e.g. "the encoder at 127.0.0.1:7052".
     """
     status = rpc_status.from_call(error)  # type: ignore[arg-type]  # has code, details, metadata
     message = f"{what}: {error.details() or error.code().name}"

@@ -3,7 +3,7 @@
 The life of a process, in order:
 
     stop = catch_signals()       # infra/process.py
-    server = GrpcServer("127.0.0.1:50052", [Service("rec.v1.EncoderService", add)])
+    server = GrpcServer("127.0.0.1:7052", [Service("rec.v1.EncoderService", add)])
     await server.start()         # listening, NOT_SERVING
     ...warm up...
     await server.set_serving()

@@ -33,7 +33,7 @@ class SharedSettings(BaseSettings):
     milvus_uri: str = "http://127.0.0.1:19530"
     topic_prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")] = "rec"
     """Topics are called <prefix>.events and so on; two Freshets on one Kafka have two prefixes."""
-    encoder: str = "127.0.0.1:50052"
+    encoder: str = "127.0.0.1:7052"
     """Address of the encoder worker."""
     state: Path = Path(".freshet")
     """The folder under which everything local lives."""

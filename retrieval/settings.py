@@ -13,7 +13,7 @@ class RetrievalSettings(BaseSettings):
 
     model_config = settings_config("FRESHET_RETRIEVAL_")
 
-    listen: str = "127.0.0.1:50053"
+    listen: str = "127.0.0.1:7053"
     metrics_port: Port = 9103
     collection_prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_]{0,64}$")] = ""
     """Milvus collections are called freshet_<prefix>_<model version>; empty: the topic prefix."""

@@ -4,15 +4,14 @@ pyproject.toml); tests/stream/test_faust_seams.py asks for each of them.
 Why each is needed:
 
 * `Consumer._drain_messages`: faust's own awaits a dozen times for each message. Ours hands the
-agent
-  runs of up to `RUN_LENGTH` records of one partition as one message (a `Run`), so that an event
-  costs its fold. It also forgoes faust's read-offset check there, which drops records that are read
-  again after a seek; `Partition.arrive` does that work, exactly.
+  agent runs of up to `RUN_LENGTH` records of one partition as one message (a `Run`), so that an
+  event costs its fold. It also forgoes faust's read-offset check there, which drops records that
+  are read again after a seek; `Partition.arrive` does that work, exactly. And what it cannot
+  deliver it reads again.
 * `Consumer._wait_next_records`, `_stopped`, `_read_offset`, `ConsumerThread.commit`: what that loop
   is made of, and commits of our own offsets (the topic has `acks=False`).
 * `Store._db_for_partition`, `Store.offset_key`: states and faust's own changelog offset go to
-RocksDB
-  in one batch.
+  RocksDB in one batch.
 
 Everything else (subscription, assignment, recovery of tables, flow control) is faust's, unchanged.
 """
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import faust
+from aiokafka.errors import IllegalStateError
 from faust.stores import rocksdb
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
@@ -70,6 +70,12 @@ class RunConsumer(driver.Consumer):
     """Set by `runs_of` on a subclass."""
     read_number: int = 0
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._n_seeks = 0
+        self._sought: dict[TP, int] = {}
+        """Where a seek has put partitions from which nothing was delivered since."""
+
     # The queue of the agent holds N_WAITING_RUNS; a full one makes the loop below wait. faust would
     # also stop reading the partition, and then look only once a second whether it may go on.
     def on_buffer_full(self, tp: TP) -> None: ...
@@ -80,19 +86,27 @@ class RunConsumer(driver.Consumer):
         """Commit the next offset of partitions; those that are no longer ours are left out."""
         return bool(await self._thread.commit(offsets))
 
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        self._n_seeks += 1
+        self._sought |= partitions
+        await super().seek_wait(partitions)
+
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 self.read_number += 1
-                number = self.read_number
-                generation = self.app.consumer_generation_id
+                number, n_seeks = self.read_number, self._n_seeks
                 records, active = await self._wait_next_records(1.0)
                 await asyncio.sleep(0)
                 if records is None or self.should_stop:
                     continue
-                if not self.flow_active:
-                    await self._seek_back()
+                # A read that was under way while recovery sought belongs before the seek or after
+                # it: unknown. Delivered, it could leave a hole in a table; dropped, recovery would
+                # wait for the end of its changelog for ever.
+                if not self.flow_active or n_seeks != self._n_seeks:
+                    await self._rewind(records)
                     continue
+                generation = self.app.consumer_generation_id
                 for tp, found in records.items():
                     if not await self._deliver(ensure_TP(tp), found, active, generation, number):
                         break
@@ -112,6 +126,7 @@ class RunConsumer(driver.Consumer):
         for message in self._messages(tp, found, number):
             if not self.flow_active or generation != self.app.consumer_generation_id:
                 return False
+            self._sought.pop(tp, None)
             await self.wait_first(self.callback(message), self.suspend_flow.wait())
             self._read_offset[tp] = message.offset
         return True
@@ -129,11 +144,18 @@ class RunConsumer(driver.Consumer):
             message.key, message.value = None, Run(records, number)
             yield message
 
-    async def _seek_back(self) -> None:
+    async def _rewind(self, records: Mapping[Any, Sequence[Any]]) -> None:
+        """Read these once more, or from where a seek has put their partitions."""
+        mine = self.assignment()
+        back = {
+            tp: self._sought.get(tp, found[0].offset)
+            for tp, found in ((ensure_TP(tp), found) for tp, found in records.items())
+            if tp in mine
+        }
         try:
-            await self.perform_seek()
-        except Exception as error:  # a rebalance is under way, and seeks again at its end
-            self.log.info("Cannot seek while flow is suspended: %r", error)
+            await super().seek_wait(back)
+        except IllegalStateError:
+            self.log.info("A rebalance is under way, and seeks at its end")
 
 
 def transport_of_runs(topics: Iterable[str]) -> type[driver.Transport]:

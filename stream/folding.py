@@ -7,7 +7,7 @@ came to pass.
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Protocol
@@ -42,6 +42,8 @@ class LogRecord(Protocol):
     def key(self) -> bytes | None: ...
     @property
     def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
 
 
 class Refreshes(Protocol):
@@ -84,7 +86,7 @@ class Folder:
     def apply(self, partition: Partition, trending: Trending, record: LogRecord) -> int:
         """Apply a record that `Partition.arrive` let through; return how many events it had."""
         place = Place(record.topic, record.partition, record.offset, record.timestamp)
-        said = validate(record.value, place, self._action_of)
+        said = validate(record.value, place, self._action_of, record.headers)
         if said.batch is None:
             self._count("unreadable", said)
             self._bury(said, record)
@@ -258,13 +260,13 @@ def _no_codes(item_hash: int) -> bytes | None:
 def _dead_letter(
     topics: Topics, rejected: Rejected, said: Validated, record: LogRecord
 ) -> Outgoing:
-    value = record.value
+    value, as_it_came = record.value, record.headers
     if rejected.index is not None and said.batch is not None:
         alone = EventBatch(tenant=said.batch.tenant, user_id=said.batch.user_id)
         alone.events.append(said.batch.events[rejected.index])
         if said.batch.HasField("origin"):
             alone.origin.CopyFrom(said.batch.origin)
-        value = alone.SerializeToString()
+        value, as_it_came = alone.SerializeToString(), ()
     headers = {
         "reason": rejected.reason,
         "detail": rejected.detail,
@@ -275,4 +277,6 @@ def _dead_letter(
         "event_index": "" if rejected.index is None else str(rejected.index),
     }
     encoded = [(name, text.encode()) for name, text in headers.items()]
+    # Not the headers of an earlier burial: a letter that was sent again says only its newest.
+    encoded += [(name, text) for name, text in as_it_came if name not in headers]
     return Outgoing(topics.dead_letters, record.key, value, headers=encoded)

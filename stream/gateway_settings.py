@@ -16,7 +16,7 @@ class GatewaySettings(BaseSettings):
 
     model_config = settings_config("FRESHET_GATEWAY_")
 
-    listen: str = "127.0.0.1:50051"
+    listen: str = "127.0.0.1:7051"
     metrics_port: Port = 9101
     timeout_s: Annotated[float, Field(ge=0.5, le=60)] = 5.0
     """By then a record is durable or the call fails with UNAVAILABLE; a caller's shorter deadline

@@ -69,8 +69,10 @@ class HistoryTable(faust.Table[bytes, bytes]):
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
     ) -> None:
-        mine = self.changelog_topic.topics
-        await self._on_assigned({tp.partition for tp in assigned if tp.topic in mine})
+        # Not `assigned`: that has the partitions of standby replicas too, which others write.
+        names = self.changelog_topic.topics
+        active = self.app.assignor.assigned_actives()
+        await self._on_assigned({tp.partition for tp in active if tp.topic in names})
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:

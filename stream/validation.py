@@ -8,10 +8,11 @@ One bad event goes to the dead letters alone, and its siblings apply. What canno
 names no user, goes there whole: there is nobody whose offsets it could move.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from protos.actions import Action
@@ -28,6 +29,12 @@ from protos.keys import (
 from protos.rec.v1.events_pb2 import Event, EventBatch
 
 FAR_FUTURE_MS = 24 * 3600 * 1000
+CONTENT_TYPE = "content-type"
+JSON_TYPE = b"application/json"
+"""A value with this header is protobuf's JSON of an EventBatch; unknown fields are refused, since
+they are misspelt ones."""
+PROTOBUF_TYPES = (b"application/x-protobuf", b"application/protobuf")
+"""Taken for granted without a header."""
 
 Actions = Callable[[str], Action | None]
 """(name) -> the declared action, or None: `declared_actions().get`"""
@@ -75,10 +82,15 @@ class RefusedEvent(Exception):
         self.reason, self.detail = reason, detail
 
 
-def validate(value: bytes | None, place: Place, action_of: Actions) -> Validated:
+def validate(
+    value: bytes | None,
+    place: Place,
+    action_of: Actions,
+    headers: Sequence[tuple[str, bytes]] = (),
+) -> Validated:
     """Read one record. Never raises: what is wrong with it is in the answer."""
     try:
-        batch = _parsed(value)
+        batch = _parsed(value, headers)
         tenant, user_key = _user(batch)
     except RefusedEvent as error:
         return Validated(None, rejected=(Rejected(error.reason, error.detail),))
@@ -104,13 +116,27 @@ def validate(value: bytes | None, place: Place, action_of: Actions) -> Validated
     return Validated(batch, tenant, user_key, tuple(events), tuple(rejected), n_impressions)
 
 
-def _parsed(value: bytes | None) -> EventBatch:
+def _parsed(value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> EventBatch:
     if not value:
         raise RefusedEvent("empty_value", "the record has no value; send an EventBatch")
+    content_type = next((v for name, v in headers if name.lower() == CONTENT_TYPE), None)
+    if content_type is not None and not content_type.startswith(PROTOBUF_TYPES):
+        if not content_type.startswith(JSON_TYPE):
+            named = content_type[:40].decode(errors="backslashreplace")
+            detail = f"content-type is {named}; send {JSON_TYPE.decode()} or protobuf"
+            raise RefusedEvent("unknown_content_type", detail)
+        return _parsed_json(value)
     try:
         return EventBatch.FromString(value)
     except DecodeError as error:
         raise RefusedEvent("garbage", f"the value is no EventBatch: {error}") from error
+
+
+def _parsed_json(value: bytes) -> EventBatch:
+    try:
+        return json_format.Parse(value, EventBatch(), max_recursion_depth=8)
+    except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+        raise RefusedEvent("garbage", f"the value is no EventBatch in JSON: {error}") from error
 
 
 def _user(batch: EventBatch) -> tuple[str, bytes]:

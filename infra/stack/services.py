@@ -50,14 +50,14 @@ class _Own:
 
 
 OWN = (
-    _Own("encoder", "encoder.server", "FRESHET_ENCODER", 50052, 9105, "grpc", ("kafka",)),
-    _Own("gateway", "stream.gateway", "FRESHET_GATEWAY", 50051, 9101, "grpc", ("kafka",)),
+    _Own("encoder", "encoder.server", "FRESHET_ENCODER", 7052, 9105, "grpc", ("kafka",)),
+    _Own("gateway", "stream.gateway", "FRESHET_GATEWAY", 7051, 9101, "grpc", ("kafka",)),
     _Own("stream", "stream.worker", "FRESHET_STREAM", None, 9102, "http", ("kafka", "encoder")),
     _Own(
         "retrieval",
         "retrieval.server",
         "FRESHET_RETRIEVAL",
-        50053,
+        7053,
         9103,
         "grpc",
         ("kafka", "milvus"),

@@ -56,6 +56,7 @@ class World:
         )
         self.trending = Trending(number)
         self.offset = 0
+        self.headers = ()
 
     def apply(self, *events, **fields):
         value = EventBatch(**{"user_id": "ann"} | fields, events=events).SerializeToString()
@@ -66,6 +67,7 @@ class World:
             timestamp=5_000,
             key=b"key",
             value=value,
+            headers=self.headers,
         )
         self.offset += 1
         return self.folder.apply(self.partition, self.trending, record)

@@ -1,4 +1,5 @@
 import pytest
+from google.protobuf import json_format
 
 from protos.actions import declared_actions
 from protos.keys import event_hash, short_item_hash
@@ -85,6 +86,63 @@ def test_record_that_names_no_user_is_one_dead_letter(value, reason):
 
     assert said.batch is None
     assert [(r.reason, r.index) for r in said.rejected] == [(reason, None)]
+
+
+def read_json(value: bytes, content_type=b"application/json; charset=utf-8") -> Validated:
+    headers = [("trace", b"x"), ("Content-Type", content_type)]
+    return validate(value, PLACE, declared_actions().get, headers)
+
+
+def test_json_says_the_same_as_protobuf():
+    batch = EventBatch(user_id="ann", events=[event(event_id="e1", value=4.5), event(item_id="")])
+
+    said = read_json(json_format.MessageToJson(batch).encode())
+
+    assert said == validate(batch.SerializeToString(), PLACE, declared_actions().get)
+
+
+def test_json_may_have_snake_case_and_plain_numbers():
+    said = read_json(
+        b'{"user_id": "ann", "events": [{"event_id": "e1", "item_id": "i1",'
+        b' "action": "click", "event_time_ms": 1700000000000}]}'
+    )
+
+    assert said == check(event(event_id="e1"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"{",
+        b"[1]",
+        b"null",
+        b"\xff{}",
+        b'{"user_id": "ann", "evnets": []}',
+        b'{"user_id": 5}',
+        b'{"user_id": "ann", "events": [{"event_time_ms": 1e30}]}',
+        b'{"user_id": "\\ud800"}',
+        b"[" * 5000,
+        b'{"a":' * 5000,
+    ],
+)
+def test_json_that_is_no_batch_is_one_dead_letter(value):
+    (rejected,) = read_json(value).rejected
+
+    assert (rejected.reason, rejected.index) == ("garbage", None)
+    assert "in JSON" in rejected.detail
+
+
+def test_another_content_type_is_refused_by_name():
+    (rejected,) = read_json(b"<xml/>", b"text/xml\xff").rejected
+
+    assert rejected.reason == "unknown_content_type"
+    assert "text/xml" in rejected.detail
+
+
+def test_protobuf_may_be_said_to_be_protobuf():
+    value = EventBatch(user_id="ann", events=[event()]).SerializeToString()
+
+    assert read_json(value, b"application/x-protobuf").rejected == ()
 
 
 def test_erasure_with_events_is_refused_whole_but_still_belongs_to_its_user():
