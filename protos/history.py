@@ -132,7 +132,8 @@ class Head:
         bytes."""
         check_format("head", blob[0], HEAD_FORMAT)
         _, n_levels, recent_size, segment_size, *numbers, erased_ms = _HEAD.unpack_from(blob)
-        head = cls(Shape(segment_size, n_levels, recent_size), *numbers, erased_ms=erased_ms)
+        head = cls(Shape(segment_size, n_levels, recent_size), *numbers)
+        head.erased_ms = erased_ms
         (length,) = struct.unpack_from("<H", blob, _HEAD.size)
         at = _HEAD.size + 2
         head.last_event_id = blob[at : at + length].decode()

@@ -8,8 +8,8 @@ Why each is needed:
   event costs its fold. It also forgoes faust's read-offset check there, which drops records that
   are read again after a seek; `Partition.arrive` does that work, exactly. And what it cannot
   deliver it reads again.
-* `Consumer._wait_next_records`, `_stopped`, `_read_offset`, `ConsumerThread.commit`: what that loop
-  is made of, and commits of our own offsets (the topic has `acks=False`).
+* `Consumer._wait_next_records`, `_stopped`, `_read_offset`, `_committed_offset`, `_thread`: what
+  that loop is made of, and commits of our own offsets (the topic has `acks=False`).
 * `Store._db_for_partition`, `Store.offset_key`: states and faust's own changelog offset go to
   RocksDB in one batch.
 
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import faust
+from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError
 from faust.stores import rocksdb
 from faust.transport.consumer import ensure_TP
@@ -90,6 +91,20 @@ class RunConsumer(driver.Consumer):
         self._n_seeks += 1
         self._sought |= partitions
         await super().seek_wait(partitions)
+
+    async def perform_seek(self) -> None:
+        """Seek to what the group has committed, and to the beginning where it has nothing yet.
+
+        faust leaves those where they are: behind what was read ahead and dropped by a rebalance.
+        """
+        await super().perform_seek()
+        mine = self.assignment()
+        new = [TopicPartition(*tp) for tp in mine if self._is_uncommitted_run(ensure_TP(tp))]
+        if new:
+            await self._thread.seek_to_beginning(*new)
+
+    def _is_uncommitted_run(self, tp: TP) -> bool:
+        return tp.topic in self.run_topics and self._committed_offset.get(tp) is None
 
     async def _drain_messages(self, fetcher: Any) -> None:
         try:

@@ -26,6 +26,8 @@ def test_private_name_still_exists(owner, name):
     [
         (transport.Fetcher, "consumer._drain_messages(self)"),
         (transport.Consumer, "self._read_offset = "),
+        (transport.Consumer, "self._committed_offset = "),
+        (transport.Consumer, "await self.seek_to_committed()"),
         (transport.Consumer, "self.suspend_flow = "),
         (transport.Consumer, "self.flow_active = "),
         (driver.Consumer, "self._thread"),
