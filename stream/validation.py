@@ -75,7 +75,7 @@ class Validated:
 
 
 class RefusedEvent(Exception):
-    """An event cannot be applied. Never leaves this module."""
+    """An event cannot be applied."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -90,7 +90,7 @@ def validate(
 ) -> Validated:
     """Read one record. Never raises: what is wrong with it is in the answer."""
     try:
-        batch = _parsed(value, headers)
+        batch = parse_batch(value, headers)
         tenant, user_key = _user(batch)
     except RefusedEvent as error:
         return Validated(None, rejected=(Rejected(error.reason, error.detail),))
@@ -116,7 +116,8 @@ def validate(
     return Validated(batch, tenant, user_key, tuple(events), tuple(rejected), n_impressions)
 
 
-def _parsed(value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> EventBatch:
+def parse_batch(value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> EventBatch:
+    """Read a record's value, whichever way it is written. Raises RefusedEvent."""
     if not value:
         raise RefusedEvent("empty_value", "the record has no value; send an EventBatch")
     content_type = next((v for name, v in headers if name.lower() == CONTENT_TYPE), None)

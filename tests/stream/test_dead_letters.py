@@ -6,7 +6,8 @@ from kafka import TopicPartition
 
 from protos.errors import InvalidInput, NotReady
 from protos.rec.v1.events_pb2 import Event, EventBatch
-from stream.dead_letters import DeadLetterReader, _lines, _parsed
+from stream.dead_letter_commands import _lines, _parsed
+from stream.dead_letters import DeadLetterReader
 
 TOPIC = "rec.events.dlq"
 Record = namedtuple("Record", "partition offset timestamp key value headers")
@@ -138,3 +139,25 @@ def test_garbage_is_shown_as_bytes():
 def test_a_place_that_is_none_is_refused(place):
     with pytest.raises(InvalidInput, match="PARTITION:OFFSET"):
         _parsed(place)
+
+
+def redrive_note(partition, offset, place):
+    return Record(partition, offset, 99, b"redriven/" + place.encode(), b"", [])
+
+
+def test_notes_of_redrives_are_no_letters_but_are_remembered():
+    letters = [record(0, n, n, reason="garbage") for n in range(3)]
+    notes = [redrive_note(0, n, f"0:{n - 3}") for n in range(3, 5)]
+    topic = reader(p0=[*letters, *notes])
+
+    assert [letter.offset for letter in topic.newest(2)] == [2, 1]
+    assert [letter.offset for letter in topic.every()] == [0, 1, 2]
+    assert topic.redriven() == {"0:0", "0:1"}
+    with pytest.raises(InvalidInput, match="no letter; it says that 0:0 was redriven"):
+        topic.one(0, 3)
+
+
+def test_a_user_of_a_tenant_named_redriven_is_no_note():
+    letter = Record(0, 0, 5, b"redriven/0:1", b"", [("reason", b"garbage")])
+
+    assert reader(p0=[letter]).redriven() == set()
