@@ -14,10 +14,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from infra.endpoints import Endpoints
+from infra.kafka_log import open_log
 from infra.kafka_topics import Topics
 from infra.settings import SharedSettings
 from protos.errors import InvalidInput
-from stream.dead_letters import DeadLetter, DeadLetterReader, open_reader
+from stream.dead_letters import DeadLetter, DeadLetterReader
 from stream.kafka_writer import KafkaWriter, WriterOptions
 from stream.redrive import Redriven, examine, redrive
 
@@ -184,6 +185,6 @@ def _reader() -> Iterator[DeadLetterReader]:
     topic = Topics(SharedSettings().topic_prefix).dead_letters
     with (
         Console(stderr=True).status("reading dead letters"),
-        open_reader(Endpoints.load().kafka_bootstrap, topic) as reader,
+        open_log(Endpoints.load().kafka_bootstrap, topic) as log,
     ):
-        yield reader
+        yield DeadLetterReader(log)

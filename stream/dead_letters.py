@@ -10,21 +10,16 @@ That a letter was sent again stands in the topic too: a record without headers, 
 nothing.
 """
 
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
-from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import KafkaError
 
-from protos.errors import DependencyDown, InvalidInput, NotReady
+from infra.kafka_log import KafkaLog, Offsets
+from protos.errors import InvalidInput
 from protos.rec.v1.events_pb2 import EventBatch
-
-TIMEOUT_S = 20.0
 
 REDRIVEN = b"redriven/"
 
@@ -82,20 +77,16 @@ class DeadLetter:
 
 
 class DeadLetterReader:
-    """Reads the dead-letter topic. Raises DependencyDown, NotReady when it cannot."""
+    """Reads the dead-letter topic. Raises DependencyDown when Kafka stops answering."""
 
-    def __init__(self, consumer: KafkaConsumer, topic: str) -> None:
-        self._consumer, self._topic = consumer, topic
-        numbers = consumer.partitions_for_topic(topic)
-        if not numbers:
-            raise NotReady(f"there is no topic {topic}; start `freshet up` once, it creates it")
-        self._partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
+    def __init__(self, log: KafkaLog) -> None:
+        self._log = log
 
     def newest(self, limit: int) -> list[DeadLetter]:
         """Return the newest `limit` dead letters of all partitions, newest first."""
-        begins, ends = self._bounds()
+        begins, ends = self._log.bounds()
         width, letters = limit, []
-        while True:  # records that remember a redrive stand among the letters
+        while True:  # notes of redrives stand among the letters
             starts = {one: max(begins[one], ends[one] - width) for one in ends}
             letters = [letter for letter in self._read(starts, ends) if letter.redriven is None]
             if len(letters) >= limit or starts == begins:
@@ -106,15 +97,15 @@ class DeadLetterReader:
 
     def one(self, partition: int, offset: int) -> DeadLetter:
         """Return one. Raises InvalidInput when there is none at that place."""
-        at = TopicPartition(self._topic, partition)
-        if at not in self._partitions:
-            raise InvalidInput(f"{self._topic} has partitions 0 to {len(self._partitions) - 1}")
-        begins, ends = self._bounds()
-        begin, end = begins.get(at, 0), ends.get(at, 0)
+        if partition not in self._log.partitions:
+            last = self._log.partitions[-1]
+            raise InvalidInput(f"{self._log.topic} has partitions 0 to {last}")
+        begins, ends = self._log.bounds()
+        begin, end = begins.get(partition, 0), ends.get(partition, 0)
         if not begin <= offset < end:
             held = f"holds {begin} to {end - 1}" if begin < end else "is empty"
             raise InvalidInput(f"nothing at {partition}:{offset}; the partition {held}")
-        letter = next(self._read({at: offset}, {at: offset + 1}))
+        letter = next(self._read({partition: offset}, {partition: offset + 1}))
         if letter.redriven is not None:
             raise InvalidInput(
                 f"{partition}:{offset} is no letter; it says that {letter.redriven} was redriven"
@@ -123,35 +114,17 @@ class DeadLetterReader:
 
     def redriven(self) -> set[str]:
         """Return the places of all letters that were sent again."""
-        letters = self._read(*self._bounds())
+        letters = self._read()
         return {letter.redriven for letter in letters if letter.redriven is not None}
 
     def every(self) -> Iterator[DeadLetter]:
         """Iterate over the letters that are there now, each partition's in its order."""
-        return (letter for letter in self._read(*self._bounds()) if letter.redriven is None)
-
-    def _bounds(self) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-        """Return where the partitions that hold anything begin, and where they end."""
-        begins = self._consumer.beginning_offsets(self._partitions)
-        ends = self._consumer.end_offsets(self._partitions)
-        filled = [one for one in self._partitions if begins[one] < ends[one]]
-        return {one: begins[one] for one in filled}, {one: ends[one] for one in filled}
+        return (letter for letter in self._read() if letter.redriven is None)
 
     def _read(
-        self, starts: dict[TopicPartition, int], ends: dict[TopicPartition, int]
+        self, starts: Offsets | None = None, ends: Offsets | None = None
     ) -> Iterator[DeadLetter]:
-        if not starts:
-            return
-        self._consumer.assign(list(starts))
-        for partition, offset in starts.items():
-            self._consumer.seek(partition, offset)
-        gives_up_at = time.monotonic() + TIMEOUT_S
-        while any(self._consumer.position(one) < end for one, end in ends.items()):
-            if time.monotonic() > gives_up_at:
-                raise DependencyDown(f"{self._topic} was not read on for {TIMEOUT_S:g} s; again?")
-            for partition, records in self._consumer.poll(timeout_ms=500).items():
-                gives_up_at = time.monotonic() + TIMEOUT_S
-                yield from (_letter(one) for one in records if one.offset < ends[partition])
+        return map(_letter, self._log.read(starts, ends))
 
 
 def _letter(record: Any) -> DeadLetter:
@@ -159,23 +132,3 @@ def _letter(record: Any) -> DeadLetter:
     return DeadLetter(
         record.partition, record.offset, record.timestamp, record.key, record.value, headers
     )
-
-
-@contextmanager
-def open_reader(bootstrap: str, topic: str) -> Iterator[DeadLetterReader]:
-    """Connect; what the client raises leaves as our errors."""
-    consumer = None
-    try:
-        consumer = KafkaConsumer(
-            bootstrap_servers=bootstrap.split(","),
-            enable_auto_commit=False,
-            bootstrap_timeout_ms=round(TIMEOUT_S * 500),
-        )
-        yield DeadLetterReader(consumer, topic)
-    except KafkaError as error:
-        raise DependencyDown(
-            f"Kafka at {bootstrap} does not answer; is it up? ({error})"
-        ) from error
-    finally:
-        if consumer is not None:
-            consumer.close()

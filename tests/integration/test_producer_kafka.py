@@ -5,11 +5,12 @@ import psutil
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from infra.kafka_log import open_log
 from infra.kafka_topics import Topics, ensure_topics, user_partition
 from protos.errors import DependencyDown, InvalidInput
 from protos.rec.v1.events_pb2 import Event, EventBatch
 from protos.rec.v1.items_pb2 import Item
-from stream.dead_letters import open_reader
+from stream.dead_letters import DeadLetterReader
 from stream.item_publisher import ItemPublisher
 from stream.kafka_writer import KafkaWriter, WriterOptions
 from stream.producer import Producer, make_event
@@ -147,7 +148,8 @@ def test_dead_letters_are_read_newest_first_and_one_by_one(kafka_bootstrap, topi
         ).get(10)
     kafka.close()
 
-    with open_reader(kafka_bootstrap, topics.dead_letters) as reader:
+    with open_log(kafka_bootstrap, topics.dead_letters) as log:
+        reader = DeadLetterReader(log)
         newest = reader.newest(3)
         one = reader.one(1, 1)
 

@@ -1,13 +1,13 @@
 from collections import namedtuple
-from dataclasses import dataclass, field
 
 import pytest
-from kafka import TopicPartition
 
-from protos.errors import InvalidInput, NotReady
+from infra.kafka_log import KafkaLog
+from protos.errors import InvalidInput
 from protos.rec.v1.events_pb2 import Event, EventBatch
 from stream.dead_letter_commands import _lines, _parsed
 from stream.dead_letters import DeadLetterReader
+from tests.infra.fake_consumer import FakeConsumer
 
 TOPIC = "rec.events.dlq"
 Record = namedtuple("Record", "partition offset timestamp key value headers")
@@ -18,49 +18,9 @@ def record(partition, offset, timestamp, value=b"\xff\xfe", **headers):
     return Record(partition, offset, timestamp, b"default/user", value, encoded)
 
 
-@dataclass
-class FakeConsumer:
-    """Partitions in memory; hands over two records a poll."""
-
-    partitions: dict[int, list[Record]]
-    positions: dict[TopicPartition, int] = field(default_factory=dict)
-
-    def partitions_for_topic(self, topic):
-        return set(self.partitions) if topic == TOPIC else None
-
-    def beginning_offsets(self, partitions):
-        return {one: self._bound(one, 0, lambda records: records[0].offset) for one in partitions}
-
-    def end_offsets(self, partitions):
-        last = lambda records: records[-1].offset + 1  # noqa: E731
-        return {one: self._bound(one, 0, last) for one in partitions}
-
-    def assign(self, partitions):
-        self.positions = dict.fromkeys(partitions, 0)
-
-    def seek(self, partition, offset):
-        self.positions[partition] = offset
-
-    def position(self, partition):
-        return self.positions[partition]
-
-    def poll(self, timeout_ms):
-        polled = {}
-        for partition, position in self.positions.items():
-            records = self.partitions[partition.partition]
-            polled[partition] = [one for one in records if one.offset >= position][:2]
-            if polled[partition]:
-                self.positions[partition] = polled[partition][-1].offset + 1
-        return polled
-
-    def _bound(self, partition, default, bound):
-        records = self.partitions[partition.partition]
-        return bound(records) if records else default
-
-
 def reader(**partitions):
     by_number = {int(name[1:]): records for name, records in partitions.items()}
-    return DeadLetterReader(FakeConsumer(by_number), TOPIC)
+    return DeadLetterReader(KafkaLog(FakeConsumer(TOPIC, by_number), TOPIC))
 
 
 def test_the_newest_of_all_partitions_come_first():
@@ -101,11 +61,6 @@ def test_a_place_without_a_letter_is_told_with_what_there_is(partition, offset, 
 
     with pytest.raises(InvalidInput, match=complaint):
         letters.one(partition, offset)
-
-
-def test_a_missing_topic_is_for_the_operator():
-    with pytest.raises(NotReady, match="freshet up"):
-        DeadLetterReader(FakeConsumer({}), "other.events.dlq")
 
 
 def test_a_letter_shows_the_event_that_was_refused():
