@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
 	  { echo "error: python3 cannot make environments; install its venv module (Debian: python3-venv)"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e '.[all]'
+	$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[all]'
 	@touch $@
 
 demo: env  ## train, start everything, and watch one event change a feed; ARGS=--once ends by itself
@@ -30,7 +30,7 @@ test: env lint types imports  ## everything, against a real Kafka and a real Mil
 	$(BIN)/pytest
 
 unit: env  ## the tests that need no server, in under a minute
-	$(BIN)/pytest -q -m 'not integration and not slow'
+	$(BIN)/pytest -q -n logical --maxprocesses 4 -m 'not integration and not slow'
 
 integration: env  ## only those that do
 	$(BIN)/pytest -m integration

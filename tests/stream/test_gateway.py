@@ -105,6 +105,7 @@ async def test_a_bad_event_is_refused_alone(gateway):
         (int(time.time() * 1000) + 2 * TOMORROW_MS, "24 h in the future"),
         (int(time.time() * 1_000_000), "are these milliseconds"),
     ],
+    ids=["negative", "in two days", "microseconds"],
 )
 async def test_an_impossible_time_is_refused_at_once(gateway, event_time_ms, reason):
     events = [click(event_time_ms=event_time_ms)]
