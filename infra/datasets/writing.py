@@ -3,7 +3,8 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,9 +23,22 @@ FORMATS = ("parquet", "csv", "jsonl")
 def write(
     dataset: Dataset, folder: Path, file_format: str, on_rows: OnBytes = ignore_bytes
 ) -> list[Path]:
-    """Write events.* and items.*; each appears complete or not at all.
+    """Write a data set that is in memory; see `write_batches`."""
+    tables = {"items": dataset.items, "events": dataset.events}
+    batches = {stem: (table.schema, table.to_batches(CHUNK_ROWS)) for stem, table in tables.items()}
+    return write_batches(batches, folder, file_format, on_rows)
+
+
+def write_batches(
+    tables: Mapping[str, tuple[pa.Schema, Iterable[pa.RecordBatch]]],
+    folder: Path,
+    file_format: str,
+    on_rows: OnBytes = ignore_bytes,
+) -> list[Path]:
+    """Write a file a table, batch by batch; each appears complete or not at all.
 
     Args:
+        tables: by the stem of their file, events and items.
         on_rows: Told now and then how many more rows have been written.
 
     Raises:
@@ -34,10 +48,9 @@ def write(
         raise InvalidInput(f"{file_format!r} is no format; choose one of {', '.join(FORMATS)}")
     _refuse_occupied(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tables = {"items": dataset.items, "events": dataset.events}
     return [
-        _write_table(table, folder / f"{stem}.{file_format}", on_rows)
-        for stem, table in tables.items()
+        _write_file(schema, batches, folder / f"{stem}.{file_format}", on_rows)
+        for stem, (schema, batches) in tables.items()
     ]
 
 
@@ -49,12 +62,17 @@ def _refuse_occupied(folder: Path) -> None:
             raise InvalidInput(f"{taken} is there already; name another folder or remove it first")
 
 
-def _write_table(table: pa.Table, path: Path, on_rows: OnBytes) -> Path:
-    write_rows = _WRITERS[path.suffix]
+def _write_file(
+    schema: pa.Schema, batches: Iterable[pa.RecordBatch], path: Path, on_rows: OnBytes
+) -> Path:
+    open_writer = _WRITERS[path.suffix]
     handle, partial = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     os.close(handle)
     try:
-        write_rows(table, Path(partial), on_rows)
+        with open_writer(schema, Path(partial)) as write_batch:
+            for batch in batches:
+                write_batch(batch)
+                on_rows(batch.num_rows)
         os.chmod(partial, 0o644)  # mkstemp leaves it to its owner alone
         os.replace(partial, path)
     except BaseException:
@@ -63,42 +81,46 @@ def _write_table(table: pa.Table, path: Path, on_rows: OnBytes) -> Path:
     return path
 
 
-def _write_parquet(table: pa.Table, path: Path, on_rows: OnBytes) -> None:
-    with pq.ParquetWriter(path, table.schema) as writer:
-        for batch in table.to_batches(CHUNK_ROWS):
-            writer.write_batch(batch)
-            on_rows(batch.num_rows)
+WriteBatch = Callable[[pa.RecordBatch], None]
 
 
-def _write_csv(table: pa.Table, path: Path, on_rows: OnBytes) -> None:
-    table = _flat(table)
-    with pyarrow.csv.CSVWriter(path, table.schema) as writer:
-        for batch in table.to_batches(CHUNK_ROWS):
-            writer.write_batch(batch)
-            on_rows(batch.num_rows)
+@contextmanager
+def _parquet(schema: pa.Schema, path: Path) -> Iterator[WriteBatch]:
+    with pq.ParquetWriter(path, schema) as writer:
+        yield writer.write_batch
 
 
-def _flat(table: pa.Table) -> pa.Table:
-    if "categories" not in table.schema.names:
-        return table
-    place = table.schema.get_field_index("categories")
-    categories = table["categories"].combine_chunks()
+@contextmanager
+def _csv(schema: pa.Schema, path: Path) -> Iterator[WriteBatch]:
+    empty = _flat(pa.RecordBatch.from_pylist([], schema))
+    with pyarrow.csv.CSVWriter(path, empty.schema) as writer:
+        yield lambda batch: writer.write_batch(_flat(batch))
+
+
+def _flat(batch: pa.RecordBatch) -> pa.RecordBatch:
+    if "categories" not in batch.schema.names:
+        return batch
+    place = batch.schema.get_field_index("categories")
+    categories = batch["categories"]
     if pc.any(pc.match_substring(categories.flatten(), "|")).as_py():
         raise InvalidInput(
             "a category contains |, which separates them in CSV; choose jsonl or parquet"
         )
-    return table.set_column(place, "categories", pc.binary_join(categories, "|"))
+    return batch.set_column(place, "categories", pc.binary_join(categories, "|"))
 
 
-def _write_jsonl(table: pa.Table, path: Path, on_rows: OnBytes) -> None:
+@contextmanager
+def _jsonl(schema: pa.Schema, path: Path) -> Iterator[WriteBatch]:
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        for batch in table.to_batches(CHUNK_ROWS):
+
+        def write_batch(batch: pa.RecordBatch) -> None:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
-            on_rows(batch.num_rows)
+
+        yield write_batch
 
 
-_WRITERS: dict[str, Callable[[pa.Table, Path, OnBytes], None]] = {
-    ".parquet": _write_parquet,
-    ".csv": _write_csv,
-    ".jsonl": _write_jsonl,
+_WRITERS: dict[str, Callable[[pa.Schema, Path], AbstractContextManager[WriteBatch]]] = {
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".jsonl": _jsonl,
 }
