@@ -5,8 +5,7 @@ blocks the fold: the fold calls `touch`, and everything else happens in tasks.
 
 * The first event goes at once. While calls are in flight, users gather, and share the next call.
 * A user without events (erased, or with dead letters only) is published without the encoder, so
-that
-  his receipts come true while it is down.
+  that his receipts come true while it is down.
 * Any failure that a retry may cure pauses all calls, with growing pauses; one call then probes. A
   call that fails for its content is repeated a user at a time, and the one at fault is given up
   until his next event.
@@ -17,43 +16,35 @@ that
 import asyncio
 import random
 import time
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Protocol
 
 import structlog
 
 from protos.errors import FreshetError, TooLate, VersionMismatch
-from protos.rec.v1.encoder_pb2 import (
-    ItemText,
-    RefreshRequest,
-    RefreshResponse,
-    ResultStatus,
-    UserResult,
-)
-from protos.rec.v1.interests_pb2 import RecentItem, Tier
+from protos.rec.v1.encoder_pb2 import ResultStatus, UserResult
+from protos.rec.v1.interests_pb2 import Tier
 from stream.blocks import BlockStore
 from stream.catalogue import Catalogue
 from stream.encoder_client import Model
+from stream.exchange import Exchange, RefreshEncoder, status_name
 from stream.metrics import WorkerMetrics
 from stream.open_feeds import OpenFeeds
 from stream.owed import OwedScans
 from stream.partition import Partition, User
 from stream.publishing import InterestsPublisher
 from stream.schedule import Key, Priority, RefreshScheduler
-from stream.states import Cut, cut_state, send_blocks, texts_for
+from stream.states import Cut, cut_state
 
 log = structlog.get_logger(__name__)
 
 USERS_A_CALL = 32
-MAX_ROUNDS = 4
-"""The state, its blocks, its items, and one more of each while caches vanish."""
 MODEL_POLL_S = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
-_STALE = ResultStatus.RESULT_STATUS_STALE_MODEL
+_OK, _STALE = ResultStatus.RESULT_STATUS_OK, ResultStatus.RESULT_STATUS_STALE_MODEL
 
 
-class Encoder(Protocol):
-    async def refresh(self, request: RefreshRequest) -> RefreshResponse: ...
+class Encoder(RefreshEncoder, Protocol):
     async def model(self) -> Model: ...
 
 
@@ -74,6 +65,12 @@ class Refresher:
         self._partitions, self._encoder, self._catalogue = partitions, encoder, catalogue
         self._open_feeds, self._blocks = open_feeds, blocks
         self._publisher, self._metrics = publisher, metrics
+        self._exchange = Exchange(
+            encoder,
+            catalogue,
+            lambda key, index, digest: blocks.get(*key, index, digest),
+            metrics,
+        )
         self._n_requests, self._light_above = requests_in_flight, light_above
         self.model: Model | None = None
         """None until the encoder has answered."""
@@ -199,7 +196,7 @@ class Refresher:
             self._scheduler.done(key)
         self._cuts |= cuts
         try:
-            if await self._exchange(cuts, model):
+            if await self._settle(cuts, model):
                 self._n_failures = 0
             else:
                 await self._follow_model(model)
@@ -233,78 +230,21 @@ class Refresher:
         if self.model == stale:  # it says one thing and does another: do not ask in circles
             self._pause()
 
-    async def _exchange(self, cuts: Mapping[Key, Cut], model: Model) -> bool:
-        """Ask, and send what the encoder lacks, until each user is done with; False when the
-        model is no longer served."""
+    async def _settle(self, cuts: Mapping[Key, Cut], model: Model) -> bool:
+        """Ask until each user is done with; False when the model is no longer served."""
         is_current = True
-        pending = dict(cuts)
-        items: list[ItemText] = []
-        gone: list[RecentItem] = []
-        for _ in range(MAX_ROUNDS):
-            pending = {key: cut for key, cut in pending.items() if self._is_valid(key, cut)}
-            if not pending:
-                break
-            results = await self._ask(list(pending.values()), items, gone)
-            items, gone = [], []
-            await self._publish(pending, results)
-            is_current &= not any(result.status == _STALE for result in results)
-            pending = {
-                key: cut
-                for (key, cut), result in zip(pending.items(), results, strict=True)
-                if self._is_valid(key, cut) and self._supply(key, cut, result, model, items, gone)
-            }
-        if pending:
-            raise TooLate(f"the encoder still lacked state after {MAX_ROUNDS} rounds")
+        async for answers in self._exchange.answers(cuts, model, self._is_valid):
+            ready = [answer for answer in answers if answer[2].status == _OK]
+            await asyncio.gather(*(self._publish_one(*one) for one in ready))
+            for key, cut, result in answers:
+                if result.status != _OK:
+                    self._metrics.refreshes.labels(status_name(result)).inc()
+                if result.status == _STALE:
+                    is_current = False
+                elif result.status != _OK and self._is_valid(key, cut):
+                    self._complain(f"{status_name(result)}: {result.reason}")
+                    self._give_up(key, cut)
         return is_current
-
-    async def _ask(
-        self, cuts: Sequence[Cut], items: list[ItemText], gone: list[RecentItem]
-    ) -> Sequence[UserResult]:
-        start = time.monotonic()
-        requested_us = time.time_ns() // 1000
-        for cut in cuts:
-            cut.requested_us = cut.requested_us or requested_us
-        states = [cut.state for cut in cuts]
-        request = RefreshRequest(users=states, items=items, item_gone=gone)
-        response = await self._encoder.refresh(request)
-        self._metrics.refresh_seconds.observe(time.monotonic() - start)
-        if len(response.results) != len(cuts):
-            n_results = len(response.results)
-            raise FreshetError(f"the encoder gave {n_results} results for {len(cuts)} users")
-        return response.results
-
-    def _supply(
-        self,
-        key: Key,
-        cut: Cut,
-        result: UserResult,
-        model: Model,
-        items: list[ItemText],
-        gone: list[RecentItem],
-    ) -> bool:
-        """Prepare the next round for a user; False when there is none."""
-        name = ResultStatus.Name(result.status).removeprefix("RESULT_STATUS_").lower()
-        self._metrics.refreshes.labels(name).inc()
-        match result.status:
-            case ResultStatus.RESULT_STATUS_NEED_BLOCKS:
-                number, user_key = key
-                send_blocks(
-                    cut,
-                    result.need_blocks,
-                    model,
-                    lambda index, digest: self._blocks.get(number, user_key, index, digest),
-                )
-                return True
-            case ResultStatus.RESULT_STATUS_NEED_ITEMS:
-                texts, missing = texts_for(result.need_items, cut.state.tenant, self._catalogue)
-                items += texts
-                gone += missing
-                return True
-            case ResultStatus.RESULT_STATUS_OK | ResultStatus.RESULT_STATUS_STALE_MODEL:
-                return False
-        self._complain(f"{name}: {result.reason}")
-        self._give_up(key, cut)
-        return False
 
     async def _one_by_one(self, cuts: Mapping[Key, Cut], model: Model, error: FreshetError) -> None:
         """Find whose state a call failed for."""
@@ -317,7 +257,7 @@ class Refresher:
             if not self._is_valid(key, cut):
                 continue
             try:
-                await self._exchange({key: cut}, model)
+                await self._settle({key: cut}, model)
             except FreshetError as alone:
                 if alone.retryable or isinstance(alone, TooLate):
                     return
@@ -340,15 +280,9 @@ class Refresher:
 
     # -- publishing ----------------------------------------------------------------------------
 
-    async def _publish(self, cuts: Mapping[Key, Cut], results: Iterable[UserResult]) -> None:
-        ready = [
-            (key, cut, result)
-            for (key, cut), result in zip(cuts.items(), results, strict=True)
-            if result.status == ResultStatus.RESULT_STATUS_OK and self._is_valid(key, cut)
-        ]
-        await asyncio.gather(*(self._publish_one(*one) for one in ready))
-
     async def _publish_one(self, key: Key, cut: Cut, result: UserResult) -> None:
+        if not self._is_valid(key, cut):
+            return
         if not await self._publisher.publish(cut, result):
             self._pause()
             return
