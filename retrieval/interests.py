@@ -50,6 +50,12 @@ class Known:
     """None while the user has no interests, or none that can be read."""
     fallback: Interests | None = None
 
+    @classmethod
+    def of(cls, state: UserInterests, fallback: Interests | None = None) -> "Known":
+        """Raises InvalidInput when its vectors cannot be read."""
+        matrix = interest_matrix(state.interests) if state.HasField("interests") else None
+        return cls(state, matrix, fallback)
+
     @property
     def order(self) -> tuple[int, int, int, int]:
         return _order(self.state)
@@ -289,9 +295,9 @@ def _fallback(before: Known | None, state: UserInterests) -> Interests | None:
 
 
 def _known(raw: bytes, fallback: bytes | None) -> Known:
-    state = UserInterests.FromString(raw)
-    matrix = interest_matrix(state.interests) if state.HasField("interests") else None
-    return Known(state, matrix, Interests.FromString(fallback) if fallback else None)
+    return Known.of(
+        UserInterests.FromString(raw), Interests.FromString(fallback) if fallback else None
+    )
 
 
 def _cost(known: Known) -> int:

@@ -8,7 +8,7 @@ from infra.kafka_topics import user_partition
 from protos.errors import InvalidInput
 from protos.keys import checked_id, checked_tenant
 from protos.rec.v1.events_pb2 import Event, Receipt
-from protos.rec.v1.recommend_pb2 import FeedQuery, SeenPolicy
+from protos.rec.v1.recommend_pb2 import FeedQuery, PreviewFeedRequest, SeenPolicy
 from retrieval.filters import And, Available, Filter, InCategories, TenantIs
 from retrieval.seen import Policy
 
@@ -17,6 +17,8 @@ MAX_CATEGORIES = 100
 MAX_EXCLUDED = 10_000
 MAX_SEEN_DAYS = 36_500
 MAX_SESSION_EVENTS = 8192
+MAX_SEGMENTS = 64
+MAX_CANDIDATES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,21 @@ def checked_receipt(receipt: Receipt, query: Query, n_partitions: int) -> Receip
     if receipt.offset < 0:
         raise InvalidInput(f"after names offset {receipt.offset}; offsets begin at 0")
     return receipt
+
+
+def checked_preview(request: PreviewFeedRequest) -> Query:
+    """Raises InvalidInput for a state that is not the query's user's, or for too much of it."""
+    query = checked_query(request.query)
+    state = request.state
+    if (checked_tenant(state.tenant), state.user_id) != (query.tenant, query.user_id):
+        raise InvalidInput(f"state is of another user than {query.user_id!r}")
+    if len(request.seen) > MAX_SEGMENTS:
+        raise InvalidInput(f"seen has {len(request.seen)} segments; at most {MAX_SEGMENTS}")
+    if len(request.candidates) > MAX_CANDIDATES:
+        raise InvalidInput(
+            f"candidates has {len(request.candidates):,} items; at most {MAX_CANDIDATES:,}"
+        )
+    return query
 
 
 def checked_session(events: Sequence[Event]) -> Sequence[Event]:

@@ -12,7 +12,7 @@ up with what is trending.
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Protocol
@@ -33,6 +33,7 @@ from retrieval.measures import ANSWER_SECONDS
 from retrieval.merge import Pick, merge
 from retrieval.milvus import MAX_LIMIT, Hits
 from retrieval.queries import Query
+from retrieval.seen import ClosedSeen
 from retrieval.showable import NOTHING_SEEN, Showable
 from retrieval.trending import Ranking, TrendingBoard
 from retrieval.vectors import Floats, interest_matrix
@@ -99,20 +100,54 @@ class Recommender:
         self, query: Query, deadline: Deadline, *, session: Sequence[Event] = ()
     ) -> Answer:
         """Return the best feed that the deadline allows."""
-        start = time.perf_counter()
         known = self._users.get(query.tenant, query.user_id)
         if session:
             consumed = {event.item_id for event in session}
             query = replace(query, excluded=query.excluded | consumed)
-        feed = Feed(recommendation_id=uuid.uuid4().hex, includes_receipt=True)
-        feed.encoded_offset = known.state.encoded_offset if known is not None else -1
         showable = self._showable(query, known)
         bases, reasons = known_bases(known)
         if not bases and session:
             bases, reasons = await self._session_bases(query, session, deadline)
+        return await self._answer(query, known, showable, bases, reasons, deadline)
+
+    async def preview(
+        self,
+        query: Query,
+        known: Known,
+        closed: ClosedSeen,
+        vectors: Mapping[bytes, Floats],
+        deadline: Deadline,
+    ) -> Answer:
+        """Return the feed of a state that is given.
+
+        Args:
+            closed: what it had seen in its closed segments.
+            vectors: (D,) by key (tenant/item); with some, these items stand in for the search.
+        """
+        showable = Showable(query, known.state, closed, self._catalogue)
+        bases, reasons = known_bases(known)
+        return await self._answer(query, known, showable, bases, reasons, deadline, vectors)
+
+    async def _answer(
+        self,
+        query: Query,
+        known: Known | None,
+        showable: Showable,
+        bases: Sequence[Basis],
+        reasons: list[str],
+        deadline: Deadline,
+        vectors: Mapping[bytes, Floats] | None = None,
+    ) -> Answer:
+        start = time.perf_counter()
+        feed = Feed(recommendation_id=uuid.uuid4().hex, includes_receipt=True)
+        feed.encoded_offset = known.state.encoded_offset if known is not None else -1
         for basis in bases:
             try:
-                items = await self._personal(query, known, basis, showable, deadline)
+                items = (
+                    self._of_vectors(query, known, basis, showable, vectors)
+                    if vectors
+                    else await self._personal(query, known, basis, showable, deadline)
+                )
             except FreshetError as error:
                 reasons.append(str(error))
                 continue
@@ -214,6 +249,21 @@ class Recommender:
             if len(candidates) >= query.n or is_all or limit >= MAX_LIMIT:
                 break
             limit = min(MAX_LIMIT, 4 * limit)
+        return self._merged(query, known, basis, candidates)
+
+    def _of_vectors(
+        self,
+        query: Query,
+        known: Known | None,
+        basis: Basis,
+        showable: Showable,
+        vectors: Mapping[bytes, Floats],
+    ) -> list[ScoredItem]:
+        version = basis.interests.model_version
+        candidates = [
+            replace(item, vectors={version: vectors[item.key]})
+            for item in showable.keep(list(vectors))
+        ]
         return self._merged(query, known, basis, candidates)
 
     def _merged(

@@ -20,6 +20,8 @@ from protos.rec.v1.recommend_pb2 import (
     InterestView,
     ListUsersRequest,
     ListUsersResponse,
+    PreviewFeedRequest,
+    PreviewFeedResponse,
     RecentEvent,
     RecommendNextRequest,
     RecommendNextResponse,
@@ -48,12 +50,15 @@ from retrieval.queries import (
     Query,
     checked_categories,
     checked_n,
+    checked_preview,
     checked_query,
     checked_receipt,
     checked_session,
 )
 from retrieval.receipts import Receipts
 from retrieval.recommend import Recommender
+from retrieval.seen import ClosedSeen
+from retrieval.vectors import embedding_vector
 
 SERVICE_NAME = "rec.v1.RecommendService"
 MAX_ITEMS_PER_INTEREST = 20
@@ -135,6 +140,20 @@ class RecommendServicer(RecommendServiceServicer):
                 if push.HasField("feed"):
                     self._paged(push.feed, query)
                 yield push
+
+    async def PreviewFeed(
+        self, request: PreviewFeedRequest, context: Context
+    ) -> PreviewFeedResponse:
+        query = checked_preview(request)
+        vectors = {
+            compose_key(query.tenant, one.item_id): embedding_vector(one.embedding)
+            for one in request.candidates
+        }
+        known, closed = Known.of(request.state), ClosedSeen.of(request.seen)
+        with self._admitted():
+            deadline = self._deadline(context)
+            answer = await self._recommender.preview(query, known, closed, vectors, deadline)
+        return PreviewFeedResponse(feed=answer.feed)
 
     async def SimilarItems(
         self, request: SimilarItemsRequest, context: Context

@@ -173,6 +173,32 @@ class StreamFeedResponse(_message.Message):
     heartbeat: bool
     def __init__(self, feed: _Optional[_Union[Feed, _Mapping]] = ..., cause: _Optional[_Union[_interests_pb2.Cause, _Mapping]] = ..., since_event_ms: _Optional[float] = ..., hops: _Optional[_Iterable[_Union[_interests_pb2.Hop, _Mapping]]] = ..., sequence: _Optional[int] = ..., heartbeat: _Optional[bool] = ...) -> None: ...
 
+class PreviewFeedRequest(_message.Message):
+    __slots__ = ("query", "state", "seen", "candidates")
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    query: FeedQuery
+    state: _interests_pb2.UserInterests
+    seen: _containers.RepeatedCompositeFieldContainer[_interests_pb2.SeenSegment]
+    candidates: _containers.RepeatedCompositeFieldContainer[Candidate]
+    def __init__(self, query: _Optional[_Union[FeedQuery, _Mapping]] = ..., state: _Optional[_Union[_interests_pb2.UserInterests, _Mapping]] = ..., seen: _Optional[_Iterable[_Union[_interests_pb2.SeenSegment, _Mapping]]] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ...) -> None: ...
+
+class Candidate(_message.Message):
+    __slots__ = ("item_id", "embedding")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    embedding: _items_pb2.Embedding
+    def __init__(self, item_id: _Optional[str] = ..., embedding: _Optional[_Union[_items_pb2.Embedding, _Mapping]] = ...) -> None: ...
+
+class PreviewFeedResponse(_message.Message):
+    __slots__ = ("feed",)
+    FEED_FIELD_NUMBER: _ClassVar[int]
+    feed: Feed
+    def __init__(self, feed: _Optional[_Union[Feed, _Mapping]] = ...) -> None: ...
+
 class SimilarItemsRequest(_message.Message):
     __slots__ = ("tenant", "item_id", "n", "categories")
     TENANT_FIELD_NUMBER: _ClassVar[int]

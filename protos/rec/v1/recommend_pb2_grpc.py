@@ -60,6 +60,11 @@ class RecommendServiceStub:
                 request_serializer=protos_dot_rec_dot_v1_dot_recommend__pb2.GetUserRequest.SerializeToString,
                 response_deserializer=protos_dot_rec_dot_v1_dot_recommend__pb2.GetUserResponse.FromString,
                 _registered_method=True)
+        self.PreviewFeed = channel.unary_unary(
+                '/rec.v1.RecommendService/PreviewFeed',
+                request_serializer=protos_dot_rec_dot_v1_dot_recommend__pb2.PreviewFeedRequest.SerializeToString,
+                response_deserializer=protos_dot_rec_dot_v1_dot_recommend__pb2.PreviewFeedResponse.FromString,
+                _registered_method=True)
         self.ListUsers = channel.unary_unary(
                 '/rec.v1.RecommendService/ListUsers',
                 request_serializer=protos_dot_rec_dot_v1_dot_recommend__pb2.ListUsersRequest.SerializeToString,
@@ -107,6 +112,14 @@ class RecommendServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PreviewFeed(self, request, context):
+        """The feed of a state that is given, not stored: time travel, another model's vectors. Nothing is
+        remembered of it; what fills up a short feed is trending now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListUsers(self, request, context):
         """Users this replica knows, in the order of their ids.
         """
@@ -141,6 +154,11 @@ def add_RecommendServiceServicer_to_server(servicer, server):
                     servicer.GetUser,
                     request_deserializer=protos_dot_rec_dot_v1_dot_recommend__pb2.GetUserRequest.FromString,
                     response_serializer=protos_dot_rec_dot_v1_dot_recommend__pb2.GetUserResponse.SerializeToString,
+            ),
+            'PreviewFeed': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewFeed,
+                    request_deserializer=protos_dot_rec_dot_v1_dot_recommend__pb2.PreviewFeedRequest.FromString,
+                    response_serializer=protos_dot_rec_dot_v1_dot_recommend__pb2.PreviewFeedResponse.SerializeToString,
             ),
             'ListUsers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListUsers,
@@ -284,6 +302,33 @@ class RecommendService:
             '/rec.v1.RecommendService/GetUser',
             protos_dot_rec_dot_v1_dot_recommend__pb2.GetUserRequest.SerializeToString,
             protos_dot_rec_dot_v1_dot_recommend__pb2.GetUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewFeed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rec.v1.RecommendService/PreviewFeed',
+            protos_dot_rec_dot_v1_dot_recommend__pb2.PreviewFeedRequest.SerializeToString,
+            protos_dot_rec_dot_v1_dot_recommend__pb2.PreviewFeedResponse.FromString,
             options,
             channel_credentials,
             insecure,
