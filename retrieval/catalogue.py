@@ -15,10 +15,10 @@ from infra.kafka_follower import Record
 from protos.errors import InvalidInput
 from protos.keys import checked_id, checked_tenant, compose_key, short_item_hash
 from protos.rec.v1.items_pb2 import Item, ItemVector
+from protos.vectors import Floats, embedding_vector
 from retrieval.lru import Lru
 from retrieval.measures import REFUSED_RECORDS
 from retrieval.store import ITEMS, Store, put_offsets
-from retrieval.vectors import Floats, embedding_vector
 
 log = structlog.get_logger(__name__)
 

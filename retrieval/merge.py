@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from retrieval.vectors import Floats
+from protos.vectors import Floats
 
 POOL_PER_PLACE = 8
 """Candidates looked at for each place; what scores below these cannot gain enough by variety."""

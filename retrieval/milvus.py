@@ -29,10 +29,10 @@ from pymilvus import AsyncMilvusClient, DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from protos.errors import DependencyDown, FreshetError, NotReady, VersionMismatch
+from protos.vectors import Floats
 from retrieval.catalogue import CatalogueItem
 from retrieval.filters import Available, Filter, render
 from retrieval.measures import SEARCH_SECONDS, SEARCHES
-from retrieval.vectors import Floats
 
 MAX_LIMIT = 4096
 """Hits of one search; Milvus allows 16,384, at a cost that no feed is worth."""

@@ -25,6 +25,7 @@ from protos.keys import compose_key
 from protos.rec.v1.events_pb2 import Event
 from protos.rec.v1.interests_pb2 import Interests, Tier, UserInterests
 from protos.rec.v1.recommend_pb2 import Explanation, Feed, ScoredItem, Source
+from protos.vectors import Floats, interest_matrix
 from retrieval.catalogue import Catalogue, CatalogueItem
 from retrieval.deadlines import Deadline
 from retrieval.filters import Filter
@@ -36,7 +37,6 @@ from retrieval.queries import Query
 from retrieval.seen import ClosedSeen
 from retrieval.showable import NOTHING_SEEN, Showable
 from retrieval.trending import Ranking, TrendingBoard
-from retrieval.vectors import Floats, interest_matrix
 
 log = structlog.get_logger(__name__)
 

@@ -38,6 +38,7 @@ from protos.rec.v1.recommend_pb2_grpc import (
     RecommendServiceServicer,
     add_RecommendServiceServicer_to_server,
 )
+from protos.vectors import embedding_vector
 from retrieval.catalogue import Catalogue
 from retrieval.changes import Changes
 from retrieval.deadlines import Deadline
@@ -58,7 +59,6 @@ from retrieval.queries import (
 from retrieval.receipts import Receipts
 from retrieval.recommend import Recommender
 from retrieval.seen import ClosedSeen
-from retrieval.vectors import embedding_vector
 
 SERVICE_NAME = "rec.v1.RecommendService"
 MAX_ITEMS_PER_INTEREST = 20

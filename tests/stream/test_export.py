@@ -7,50 +7,19 @@ from infra.datasets import load
 from infra.datasets.writing import write_batches
 from infra.kafka_topics import user_partition
 from protos.actions import declared_actions
-from protos.rec.v1.events_pb2 import Erasure, Event, EventBatch
+from protos.rec.v1.events_pb2 import Erasure, EventBatch
 from protos.rec.v1.items_pb2 import Item
 from stream.export import EXPORT_SCHEMA, ITEMS_SCHEMA, ExportReport, event_batches, item_batches
 from tests.integration.history_oracle import replay
-
-N_PARTITIONS = 2
-
-
-class Log:
-    """Records of rec.events in memory, by partition."""
-
-    def __init__(self):
-        self.records = {number: [] for number in range(N_PARTITIONS)}
-
-    def write(self, batch, *, partition=None, timestamp=10_000, headers=()):
-        home = user_partition(batch.tenant or "default", batch.user_id, N_PARTITIONS)
-        number = home if partition is None else partition
-        value = batch if isinstance(batch, bytes) else batch.SerializeToString()
-        record = SimpleNamespace(
-            topic="rec.events",
-            partition=number,
-            offset=len(self.records[number]),
-            timestamp=timestamp,
-            key=None,
-            value=value,
-            headers=headers,
-            n_partitions=N_PARTITIONS,
-        )
-        self.records[number].append(record)
-
-    def export(self, tenant="default"):
-        """Return the rows of a tenant, and the report."""
-        report = ExportReport()
-        read = self.records.__getitem__
-        batches = event_batches(read, range(N_PARTITIONS), N_PARTITIONS, tenant, report)
-        return [row for batch in batches for row in batch.to_pylist()], report
+from tests.stream.log_world import N_PARTITIONS, Log, batch, event
 
 
-def batch(*events, user="ann", **fields):
-    return EventBatch(user_id=user, events=events, **fields)
-
-
-def event(item, **fields):
-    return Event(**{"item_id": item, "action": "click", "event_time_ms": 5_000} | fields)
+def export(log, tenant="default"):
+    """Return the rows of a tenant, and the report."""
+    report = ExportReport()
+    read = log.records.__getitem__
+    batches = event_batches(read, range(N_PARTITIONS), N_PARTITIONS, tenant, report)
+    return [row for batch in batches for row in batch.to_pylist()], report
 
 
 def test_an_event_is_a_row_with_all_that_is_known_of_it():
@@ -58,7 +27,7 @@ def test_an_event_is_a_row_with_all_that_is_known_of_it():
     known = {"event_id": "e", "value": 4.5, "session_id": "s", "scenario": "home", "variant": "b"}
     log.write(batch(event("i", recommendation_id="r", **known)))
 
-    rows, report = log.export()
+    rows, report = export(log)
 
     described = {"user_id": "ann", "item_id": "i", "event_time_ms": 5_000, "action": "click"}
     assert rows == [described | known | {"recommendation_id": "r", "accepted_ms": 10_000}]
@@ -70,7 +39,7 @@ def test_what_was_sent_twice_is_one_row():
     log.write(batch(event("i", event_id="e", value=1)))
     log.write(batch(event("i", event_id="e", value=2), event("j", event_id="f")))
 
-    rows, report = log.export()
+    rows, report = export(log)
 
     assert [(row["item_id"], row["value"]) for row in rows] == [("i", 1), ("j", None)]
     assert report.left_out == {"duplicate": 1}
@@ -83,7 +52,7 @@ def test_of_an_erased_user_only_what_came_after_is_written():
     log.write(EventBatch(user_id="ann", erase=Erasure()), timestamp=7_000)
     log.write(batch(event("late"), event("after", event_time_ms=8_000)), timestamp=9_000)
 
-    rows, report = log.export()
+    rows, report = export(log)
 
     assert {(row["user_id"], row["item_id"]) for row in rows} == {
         ("bea", "another"),
@@ -98,7 +67,7 @@ def test_what_counts_in_no_history_is_counted_by_reason():
     log.write(EventBatch(user_id=""), partition=0)
     log.write(batch(event("i")), partition=1 - user_partition("default", "ann", N_PARTITIONS))
 
-    rows, report = log.export()
+    rows, report = export(log)
 
     assert [row["item_id"] for row in rows] == ["i"]
     assert report.left_out == {"impression": 1, "refused": 1, "unreadable": 1, "misplaced": 1}
@@ -109,7 +78,7 @@ def test_a_tenant_is_written_alone():
     log.write(batch(event("i")))
     log.write(batch(event("j"), tenant="shop"))
 
-    assert [row["item_id"] for row in log.export("shop")[0]] == ["j"]
+    assert [row["item_id"] for row in export(log, "shop")[0]] == ["j"]
 
 
 def test_items_are_written_as_they_are_now():
@@ -185,7 +154,7 @@ def test_any_log_gives_each_user_the_rows_of_his_history(records):
     for number, record in enumerate(records):
         log.write(record, partition=None if record.user_id else 0, timestamp=1_000 * number)
 
-    rows, report = log.export()
+    rows, report = export(log)
 
     expected = replay(record for partition in log.records.values() for record in partition)
     codes = {name: action.code for name, action in declared_actions().items()}
