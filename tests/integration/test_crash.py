@@ -7,16 +7,12 @@ from kafka import KafkaAdminClient, TopicPartition
 from rocksdict import Options, Rdict
 
 from protos.rec.v1.events_pb2 import Event
-from tests.integration.history_oracle import replay
-from tests.integration.loads import N_EVENTS, NOW_MS, SMALL_CHECKPOINTS, Load
-from tests.integration.stream_world import (
-    N_PARTITIONS,
-    StreamWorld,
-    decode_states,
-    differences,
-    wait_for,
-)
-from tests.integration.stub_encoder import StubEncoder
+from stream.bench.histories import decode_histories, differences
+from stream.bench.loads import N_EVENTS, NOW_MS, SMALL_CHECKPOINTS, Load
+from stream.bench.oracle import replay
+from stream.bench.stub_encoder import StubEncoder
+from stream.bench.worker_process import wait_for
+from stream.bench.world import N_PARTITIONS, StreamWorld
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -64,7 +60,7 @@ def test_killed_worker_loses_nothing_and_counts_nothing_twice(world, encoder, di
     oracle = replay(world.log())
     assert sum(len(user.hashes) for user in oracle.values()) > 0.9 * N_EVENTS
     assert differences(world.states(), oracle) == []
-    assert differences(decode_states(rocksdb_of(worker)), oracle) == []
+    assert differences(decode_histories(rocksdb_of(worker)), oracle) == []
 
 
 def rocksdb_of(worker):

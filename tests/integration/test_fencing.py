@@ -6,11 +6,13 @@ import uuid
 import pytest
 from kafka import KafkaAdminClient
 
+from stream.bench.histories import differences
+from stream.bench.loads import SMALL_CHECKPOINTS, Load
+from stream.bench.oracle import replay
+from stream.bench.stub_encoder import StubEncoder
+from stream.bench.worker_process import wait_for
+from stream.bench.world import StreamWorld
 from stream.changelog import Fenced, KafkaChangelog
-from tests.integration.history_oracle import replay
-from tests.integration.loads import SMALL_CHECKPOINTS, Load
-from tests.integration.stream_world import StreamWorld, differences, wait_for
-from tests.integration.stub_encoder import StubEncoder
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

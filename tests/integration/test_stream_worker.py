@@ -7,9 +7,11 @@ from protos.keys import compose_key
 from protos.rec.v1.events_pb2 import Erasure, Event, EventBatch
 from protos.rec.v1.interests_pb2 import SeenSegment, TrendingList, UserInterests
 from protos.rec.v1.items_pb2 import Item, ItemVector
-from tests.integration.history_oracle import java_partition, replay
-from tests.integration.stream_world import N_PARTITIONS, StreamWorld, differences, wait_for
-from tests.integration.stub_encoder import StubEncoder
+from stream.bench.histories import differences
+from stream.bench.oracle import java_partition, replay
+from stream.bench.stub_encoder import StubEncoder
+from stream.bench.worker_process import wait_for
+from stream.bench.world import N_PARTITIONS, StreamWorld
 
 pytestmark = pytest.mark.integration
 

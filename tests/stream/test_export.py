@@ -9,8 +9,8 @@ from infra.kafka_topics import user_partition
 from protos.actions import declared_actions
 from protos.rec.v1.events_pb2 import Erasure, EventBatch
 from protos.rec.v1.items_pb2 import Item
+from stream.bench.oracle import replay
 from stream.export import EXPORT_SCHEMA, ITEMS_SCHEMA, ExportReport, event_batches, item_batches
-from tests.integration.history_oracle import replay
 from tests.stream.log_world import N_PARTITIONS, Log, batch, event
 
 

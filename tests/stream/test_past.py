@@ -18,12 +18,12 @@ from protos.rec.v1.encoder_pb2 import (
 from protos.rec.v1.events_pb2 import Erasure, EventBatch
 from protos.rec.v1.interests_pb2 import Interests
 from protos.rec.v1.items_pb2 import Dtype, Embedding, Item, ItemCodes, ItemVector
+from stream.bench.oracle import replay
 from stream.catalogue import Catalogue
 from stream.encoder_client import Model
 from stream.past import fold_past, interests_of
 from stream.past_items import PastItems
 from stream.user_command import Point, parse_point
-from tests.integration.history_oracle import replay
 from tests.stream.log_world import N_PARTITIONS, Log, batch, event
 
 HOME = user_partition("default", "ann", N_PARTITIONS)

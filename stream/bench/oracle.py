@@ -1,30 +1,48 @@
 """What every user's history must be, by a plain loop over the log.
 
-Independent of protos/history.py and stream/: own duplicate, gap, recent and segment logic, lists
-instead of bytes. It shares with them only the generated messages.
+Independent of protos/history.py and the rest of stream/: own duplicate, gap, recent and segment
+logic, lists instead of bytes. It shares with them only the generated messages.
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import xxhash
 
-from protos.rec.v1.events_pb2 import EventBatch
+from protos.rec.v1.events_pb2 import Event, EventBatch
 
 DAY_MS = 86_400_000
 ACTION_CODES = {"view": 1, "click": 2, "play": 3, "like": 4, "purchase": 5, "dismiss": 6}
 SEGMENT, RECENT, IDS, KEPT = 128, 32, 64, 64
 
 
+T = TypeVar("T")
+
+
+class LogRecord(Protocol):
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def n_partitions(self) -> int: ...
+
+
 @dataclass
 class OracleUser:
     watermark: int = -1
-    hashes: list = field(default_factory=list)
-    actions: list = field(default_factory=list)
-    gaps: list = field(default_factory=list)
-    items: list = field(default_factory=list)
+    hashes: list[int] = field(default_factory=list)
+    actions: list[int] = field(default_factory=list)
+    gaps: list[int] = field(default_factory=list)
+    items: list[tuple[str, int, int]] = field(default_factory=list)
     """(item_id, event_time_ms, action code)"""
-    ids: list = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
     n_late: int = 0
     newest_ms: int = 0
     accepted_ms: int = 0
@@ -32,23 +50,23 @@ class OracleUser:
     forgotten_until: int = 0
     """Broker's time of the erasure: what happened before does not count."""
 
-    def kept(self, column):
+    def kept(self, column: list[T]) -> list[T]:
         """What remains of a column under retention: the newest 64 closed segments, and the open
         one."""
         n_closed = len(column) // SEGMENT
         return column[max(0, n_closed - KEPT) * SEGMENT :]
 
 
-def replay(records):
+def replay(records: Iterable[LogRecord]) -> dict[tuple[str, str], OracleUser]:
     """Fold a whole log; `records` are Kafka records of all partitions, each in its order."""
-    users = {}
+    users: dict[tuple[str, str], OracleUser] = {}
     for record in records:
         try:
             batch = EventBatch.FromString(record.value or b"\xff")
         except Exception:
             continue
         tenant = batch.tenant or "default"
-        home = batch.user_id and java_partition(f"{tenant}/{batch.user_id}", record.n_partitions)
+        home = java_partition(f"{tenant}/{batch.user_id}", record.n_partitions)
         if not batch.user_id or record.partition != home:
             continue
         user = users.setdefault((tenant, batch.user_id), OracleUser())
@@ -66,7 +84,7 @@ def replay(records):
     return users
 
 
-def _apply(user, tenant, event, index, record):
+def _apply(user: OracleUser, tenant: str, event: Event, index: int, record: LogRecord) -> None:
     good_time = 0 < event.event_time_ms <= record.timestamp + DAY_MS
     if not event.item_id or event.action not in ACTION_CODES or not good_time:
         return
@@ -93,7 +111,7 @@ def _apply(user, tenant, event, index, record):
     user.erased = False
 
 
-def java_partition(key, n_partitions):
+def java_partition(key: str, n_partitions: int) -> int:
     """Kafka's default partitioner, after the description of MurmurHash2 (seed 0x9747b28c)."""
     blob, mask, m = key.encode(), 0xFFFFFFFF, 0x5BD1E995
     h = (0x9747B28C ^ len(blob)) & mask
@@ -109,5 +127,5 @@ def java_partition(key, n_partitions):
     return (h & 0x7FFFFFFF) % n_partitions
 
 
-def _short_hash(key):
+def _short_hash(key: str) -> int:
     return xxhash.xxh64_intdigest(key.encode()) & 0xFFFFFFFF

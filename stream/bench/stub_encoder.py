@@ -1,7 +1,8 @@
-"""An encoder for tests of the stream worker: a real grpc.aio server, in a thread of its own.
+"""An encoder that computes nothing, to measure and to test the worker without one.
 
-Its vectors say what it was asked: the first value is the number of events. With `needs_blocks` and
-`needs_items` it starts without caches and asks for what it lacks, as the real one does.
+A real grpc.aio server, in a thread of its own. Its vectors say what it was asked: the first value
+is the number of events. With `needs_blocks` and `needs_items` it starts without caches and asks for
+what it lacks, as the real one does.
 """
 
 import asyncio
@@ -17,38 +18,43 @@ from protos.rec.v1 import encoder_pb2, encoder_pb2_grpc, interests_pb2, items_pb
 DIM = 4
 N_INTERESTS = 2
 
+Context = grpc.aio.ServicerContext[object, object]
+
 
 class StubEncoder(encoder_pb2_grpc.EncoderServiceServicer):
-    def __init__(self, *, port=0, needs_blocks=False, needs_items=False):
+    def __init__(
+        self, *, port: int = 0, needs_blocks: bool = False, needs_items: bool = False
+    ) -> None:
         self.port = port
         self.needs_blocks, self.needs_items = needs_blocks, needs_items
         self.model_version, self.model_sequence = "m-1", 1
         self.codebook_version = f"{7:016x}"
-        self.requests = []
-        self.encoded_texts = []
-        self._memories = {}
-        self._texts = set()
-        self._gone = set()
-        self._loop = None
-        self._thread = None
+        self.encoded_texts: list[str] = []
+        self._memories: dict[bytes, bytes] = {}
+        self._texts: set[tuple[str, int]] = set()
+        self._gone: set[tuple[str, int]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
 
     @property
-    def address(self):
+    def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def start(self):
+    def start(self) -> "StubEncoder":
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
         self._thread.start()
         assert started.wait(10), "the stub encoder did not start"
         return self
 
-    def stop(self):
+    def stop(self) -> None:
+        assert self._loop is not None, "it was not started"
+        assert self._thread is not None, "it was not started"
         self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(10)
 
-    def _run(self, started):
-        async def serve():
+    def _run(self, started: threading.Event) -> None:
+        async def serve() -> None:
             self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
             server = grpc.aio.server()
             encoder_pb2_grpc.add_EncoderServiceServicer_to_server(self, server)
@@ -60,7 +66,9 @@ class StubEncoder(encoder_pb2_grpc.EncoderServiceServicer):
 
         asyncio.run(serve())
 
-    async def GetModelInfo(self, request, context):
+    async def GetModelInfo(
+        self, request: encoder_pb2.GetModelInfoRequest, context: Context
+    ) -> encoder_pb2.GetModelInfoResponse:
         return encoder_pb2.GetModelInfoResponse(
             model_version=self.model_version,
             codebook_version=self.codebook_version,
@@ -74,7 +82,9 @@ class StubEncoder(encoder_pb2_grpc.EncoderServiceServicer):
             block_depth=4,
         )
 
-    async def EncodeItems(self, request, context):
+    async def EncodeItems(
+        self, request: encoder_pb2.EncodeItemsRequest, context: Context
+    ) -> encoder_pb2.EncodeItemsResponse:
         self.encoded_texts += [item.text for item in request.items]
         return encoder_pb2.EncodeItemsResponse(
             model_version=self.model_version,
@@ -82,7 +92,7 @@ class StubEncoder(encoder_pb2_grpc.EncoderServiceServicer):
             items=[self._encoded(item) for item in request.items],
         )
 
-    def _encoded(self, item):
+    def _encoded(self, item: encoder_pb2.ItemText) -> encoder_pb2.EncodedItem:
         digest = text_digest(item.text)
         return encoder_pb2.EncodedItem(
             item_id=item.item_id,
@@ -98,13 +108,14 @@ class StubEncoder(encoder_pb2_grpc.EncoderServiceServicer):
             ),
         )
 
-    async def Refresh(self, request, context):
-        self.requests.append(request)
+    async def Refresh(
+        self, request: encoder_pb2.RefreshRequest, context: Context
+    ) -> encoder_pb2.RefreshResponse:
         self._texts |= {(t.item_id, text_digest(t.text)) for t in request.items}
         self._gone |= {(i.item_id, i.text_digest) for i in request.item_gone}
         return encoder_pb2.RefreshResponse(results=[self._result(user) for user in request.users])
 
-    def _result(self, user):
+    def _result(self, user: encoder_pb2.UserState) -> encoder_pb2.UserResult:
         if user.model_version != self.model_version:
             return encoder_pb2.UserResult(status=encoder_pb2.RESULT_STATUS_STALE_MODEL)
         lacking = [b.digest for b in user.blocks if self._lacks(b)]
@@ -122,10 +133,10 @@ class StubEncoder(encoder_pb2_grpc.EncoderServiceServicer):
             closed_blocks=self._close(user),
         )
 
-    def _lacks(self, block):
+    def _lacks(self, block: encoder_pb2.Block) -> bool:
         return block.digest not in self._memories and not (block.segment or block.memory)
 
-    def _close(self, user):
+    def _close(self, user: encoder_pb2.UserState) -> list[encoder_pb2.Block]:
         closed = []
         for block in user.blocks:
             if block.segment:
@@ -137,7 +148,7 @@ class StubEncoder(encoder_pb2_grpc.EncoderServiceServicer):
                 self._memories[block.digest] = block.memory
         return closed
 
-    def _interests(self, user):
+    def _interests(self, user: encoder_pb2.UserState) -> interests_pb2.Interests:
         vectors = struct.pack(f"<{N_INTERESTS * DIM}f", user.n_events, *[0.0] * 7)
         return interests_pb2.Interests(
             model_version=self.model_version,
