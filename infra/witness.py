@@ -102,10 +102,11 @@ async def watch_feed(
             task = group.create_task(watch.follow(stub, n))
             yield watch
             task.cancel()
-    except* grpc.aio.AioRpcError as failures:
+    except ExceptionGroup as failures:  # not except*: what that raises is a group again
         error = failures.exceptions[0]
-        assert isinstance(error, grpc.aio.AioRpcError)
-        raise from_rpc_error(error, "the recommender") from error
+        if isinstance(error, grpc.aio.AioRpcError):
+            raise from_rpc_error(error, "the recommender") from error
+        raise error from None
 
 
 def channel_to(address: str) -> grpc.aio.Channel:

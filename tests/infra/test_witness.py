@@ -1,23 +1,26 @@
+import asyncio
+
+import grpc.aio
 import pytest
 
-from infra.witness import moved_items
+from infra.witness import watch_feed
+from protos.errors import DependencyDown, TooLate
 
 
-def test_a_seen_item_that_vanishes_moves_nothing():
-    assert moved_items("abcde", "bcdef", consumed="a") == []
-    assert moved_items("abcde", "abdef", consumed="c") == []
+@pytest.fixture
+async def nobody():
+    """A channel to where nobody listens."""
+    async with grpc.aio.insecure_channel("127.0.0.1:9") as channel:
+        yield channel
 
 
-def test_items_that_trade_places_have_moved():
-    assert moved_items("abcde", "acbef", consumed="d") == ["c", "b"]
+async def test_what_the_block_raises_comes_out_as_it_is(nobody):
+    with pytest.raises(TooLate, match="no feed"):
+        async with watch_feed(nobody, "u"):
+            raise TooLate("no feed")
 
 
-def test_a_newcomer_above_the_end_moves_what_it_pushes_down():
-    assert moved_items("abcd", "xbcd", consumed="a") == ["x", "b", "c"]
-
-
-@pytest.mark.parametrize("consumed", ["z", "a"])
-def test_the_same_feed_moves_only_by_the_gap(consumed):
-    moved = moved_items("abc", "abc", consumed=consumed)
-
-    assert moved == ([] if consumed == "z" else ["a", "b"])
+async def test_a_recommender_that_is_away_is_a_dependency_down(nobody):
+    with pytest.raises(DependencyDown, match="the recommender"):
+        async with watch_feed(nobody, "u"):
+            await asyncio.sleep(30)
