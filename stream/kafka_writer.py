@@ -71,6 +71,16 @@ OnDone = Callable[[Written | FreshetError], None]
 class Writer(Protocol):
     """What producers need of Kafka; tests bring their own."""
 
+    def knows(self, topic: str) -> bool:
+        """Whether a `submit` to the topic with wait_s=0 returns at once. Never waits itself."""
+
+    def warm(self, *topics: str) -> None:
+        """Learn the partitions of topics, so that `submit` need not ask Kafka first; this asks.
+
+        Raises:
+            DependencyDown, NotReady: Kafka does not answer, or has no such topic.
+        """
+
     def submit(
         self, topic: str, key: bytes, value: bytes | None, on_done: OnDone, *, wait_s: float
     ) -> None:
@@ -107,8 +117,13 @@ class KafkaWriter:
         except KafkaError as error:
             raise self._translated(error) from error
 
+    def knows(self, topic: str) -> bool:
+        # The client forgets a topic that a broker once answers with an error, and its send then
+        # waits for an answer that names it; nothing public tells.
+        known = self._kafka._metadata.partitions_for_topic(topic)
+        return topic in self._n_partitions and known is not None
+
     def warm(self, *topics: str) -> None:
-        """Learn the partitions of topics, so that no later `submit` waits for them."""
         for topic in topics:
             self._count_partitions(topic)
 
@@ -160,10 +175,7 @@ class KafkaWriter:
         try:
             count = len(self._kafka.partitions_for(topic))
         except KafkaTimeoutError as error:  # the client tells an unknown topic and silence alike
-            raise DependencyDown(
-                f"Kafka at {self._bootstrap} named no partitions of {topic}; is it up? If it is, "
-                "the topic is missing: `python -m stream.gateway` and `freshet up` create it"
-            ) from error
+            raise no_partitions(topic, f"Kafka at {self._bootstrap}") from error
         except KafkaError as error:
             raise self._translated(error) from error
         self._n_partitions[topic] = count
@@ -236,7 +248,20 @@ class ByteBudget:
         finally:
             self._n_waiting -= 1
         if not has_room:
-            raise Overloaded(
-                f"{self.used_bytes:,} bytes wait for Kafka, and no more fit; send slower",
-                retry_after_s=RETRY_AFTER_S,
-            )
+            raise no_room(self.used_bytes)
+
+
+def no_room(used_bytes: int) -> Overloaded:
+    """Return the error for a record that found the buffer full for too long."""
+    return Overloaded(
+        f"{used_bytes:,} bytes wait for Kafka, and no more fit; send slower",
+        retry_after_s=RETRY_AFTER_S,
+    )
+
+
+def no_partitions(topic: str, kafka: str = "Kafka") -> DependencyDown:
+    """Return the error for a record whose topic Kafka did not name in time."""
+    return DependencyDown(
+        f"{kafka} named no partitions of {topic}; is it up? If it is, the topic is missing: "
+        "`python -m stream.gateway` and `freshet up` create it"
+    )

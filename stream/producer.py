@@ -7,7 +7,8 @@
 
 `publish` waits until the event is durable and returns its receipt, which Recommend takes as
 `after`. `publish_nowait` hands the event over and returns a future; the buffer is bounded, and a
-full one makes the call wait, then raise Overloaded. Items have stream/item_publisher.py.
+full one makes the call wait, then raise Overloaded. Programs on asyncio have
+stream/aio_producer.py, items have stream/item_publisher.py.
 
 While Kafka is away, what has been handed over waits in the buffer and goes when it is back;
 `publish` and `flush` say DependencyDown at their deadline, and a future stays open.
@@ -23,15 +24,21 @@ Kafka's murmur2 puts it.
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Required, TypedDict, Unpack
+from typing import Required, TypedDict, TypeVar, Unpack
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random
+from tenacity import (
+    AsyncRetrying,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random,
+)
 
-from protos.errors import DependencyDown, InvalidInput
+from protos.errors import DependencyDown, FreshetError, InvalidInput
 from protos.keys import checked_id, checked_tenant, compose_key
 from protos.rec.v1.events_pb2 import Erasure, Event, EventBatch, Receipt
 from stream.delivery import Client, Deadline, Delivery
-from stream.kafka_writer import Writer, WriterOptions
+from stream.kafka_writer import Writer, WriterOptions, no_partitions, no_room
 from stream.validity import (
     MAX_EVENTS,
     MAX_RECORD_BYTES,
@@ -39,6 +46,8 @@ from stream.validity import (
     event_refusal,
     fill_in,
 )
+
+Repeating = TypeVar("Repeating", Retrying, AsyncRetrying)
 
 
 class EventFields(TypedDict, total=False):
@@ -94,6 +103,16 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def repeating(kind: type[Repeating], deadline: Deadline) -> Repeating:
+    """Return how a checked record is sent again while Kafka fails, until the deadline."""
+    return kind(
+        retry=retry_if_exception_type(DependencyDown),
+        wait=wait_random(0.05, 0.25),
+        stop=stop_after_delay(deadline.limit_s - 0.25),
+        reraise=True,
+    )
+
+
 class Producer(Client):
     """Publishes what users do. Thread-safe; keep one for the life of the process."""
 
@@ -140,8 +159,7 @@ class Producer(Client):
 
         Raises: as `publish`; an InvalidInput names the event by its place, from 0.
         """
-        batch = self._checked(make_batch(tenant, user_id, events))
-        return self._deliver(batch, timeout_s)
+        return self._deliver(self.checked_batch(user_id, events, tenant=tenant), timeout_s)
 
     def publish_nowait(
         self, user_id: str, *, tenant: str = "", **fields: Unpack[EventFields]
@@ -156,7 +174,7 @@ class Producer(Client):
         self, user_id: str, events: Sequence[Event], *, tenant: str = ""
     ) -> Delivery:
         """Hand over several events of one user as one record; otherwise as `publish_nowait`."""
-        batch = self._checked(make_batch(tenant, user_id, events))
+        batch = self.checked_batch(user_id, events, tenant=tenant)
         return self.send(batch, wait_s=self._options.timeout_s)
 
     def erase(
@@ -164,6 +182,12 @@ class Producer(Client):
     ) -> Receipt:
         """Erase everything known of a user. Raises: as `publish`."""
         return self._deliver(make_erasure(tenant, user_id, reason), timeout_s)
+
+    def checked_batch(
+        self, user_id: str, events: Sequence[Event], *, tenant: str = ""
+    ) -> EventBatch:
+        """Return a copy of the events, filled in and checked, for `send`. Raises InvalidInput."""
+        return self._checked(make_batch(tenant, user_id, events))
 
     def send(self, batch: EventBatch, *, wait_s: float) -> Delivery:
         """Hand over a record whose events have been checked already (stream/validity.py).
@@ -177,20 +201,33 @@ class Producer(Client):
         self._writer.submit(self._topics.events, key, value, delivery.finish, wait_s=wait_s)
         return delivery
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether a `send` with wait_s=0 returns at once; otherwise it asks Kafka for the topic."""
+        return self._writer.knows(self._topics.events)
+
+    def warm(self) -> None:
+        """Ask Kafka for the topic, so that `send` need not. Raises DependencyDown, NotReady."""
+        self._writer.warm(self._topics.events)
+
+    def obstacle(self) -> FreshetError:
+        """Return the error for a record that could not be handed over in time."""
+        if not self.is_warm:
+            return no_partitions(self._topics.events)
+        return no_room(self._writer.bytes_in_flight)
+
+    def deadline(self, timeout_s: float | None) -> Deadline:
+        """Return by when a call that starts now has to answer; None: as the options say."""
+        return Deadline(self._limit_s(timeout_s))
+
     def _deliver(self, batch: EventBatch, timeout_s: float | None) -> Receipt:
         """Send a checked record, wait, and repeat it while Kafka fails."""
-        deadline = Deadline(self._limit_s(timeout_s))
+        deadline = self.deadline(timeout_s)
 
         def attempt() -> Receipt:
             return deadline.wait(self.send(batch, wait_s=deadline.remaining_s()))
 
-        repeat = Retrying(
-            retry=retry_if_exception_type(DependencyDown),
-            wait=wait_random(0.05, 0.25),
-            stop=stop_after_delay(deadline.limit_s - 0.25),
-            reraise=True,
-        )
-        return repeat(attempt)
+        return repeating(Retrying, deadline)(attempt)
 
     def _checked(self, batch: EventBatch) -> EventBatch:
         """Fill in and check the events of a record, in place. Raises InvalidInput."""

@@ -38,6 +38,12 @@ class FakeWriter:
         self._waiting = []
         self._ends = {}
 
+    def knows(self, topic):
+        return True
+
+    def warm(self, *topics):
+        """Nothing to learn."""
+
     def submit(self, topic, key, value, on_done, *, wait_s):
         if self.room is not None and len(self._waiting) >= self.room:
             raise Overloaded("full", retry_after_s=0.01)
