@@ -2,10 +2,12 @@
 
 import shutil
 
+import psutil
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from rocksdict import Options, Rdict
 
+from infra.stack.launcher import Silent, running_stack
 from protos.rec.v1.events_pb2 import Event
 from stream.bench.histories import decode_histories, differences
 from stream.bench.loads import N_EVENTS, NOW_MS, SMALL_CHECKPOINTS, Load
@@ -33,8 +35,7 @@ def encoder():
 
 def kill_in_the_middle(world, worker, at_least):
     """SIGKILL once `at_least` records are committed; check that the kill can have hurt."""
-    before = sum(world.committed().values())
-    wait_for(lambda: sum(world.committed().values()) >= before + at_least, "no checkpoint")
+    before = wait_for_checkpoint(world, at_least)
     folded = worker.metrics()['records_total{outcome="applied"}']
     worker.kill()
     world.producer.flush()
@@ -42,6 +43,13 @@ def kill_in_the_middle(world, worker, at_least):
     assert sum(committed.values()) > before, "no checkpoint happened before the kill"
     assert sum(ends.values()) > sum(committed.values()), "nothing was unacknowledged at the kill"
     assert folded > 0
+
+
+def wait_for_checkpoint(world, at_least):
+    """Wait until so many more records are committed; return how many were before."""
+    before = sum(world.committed().values())
+    wait_for(lambda: sum(world.committed().values()) >= before + at_least, "no checkpoint")
+    return before
 
 
 @pytest.mark.parametrize("disk", ["kept", "wiped"])
@@ -130,3 +138,34 @@ def test_gap_in_the_log_is_read_again_then_accepted_and_counted(world, encoder, 
     ]
     assert worker.metrics()["rereads_total"] == 1
     assert worker.metrics()["lost_offsets_total"] == 4
+
+
+def test_broker_that_is_killed_and_comes_back_loses_nothing(encoder, tmp_path):
+    with running_stack(tmp_path / "kafka", frozenset({"kafka"}), Silent()) as endpoints:
+        world = StreamWorld(endpoints.kafka_bootstrap, tmp_path)
+        try:
+            worker = world.worker(encoder.address, **SMALL_CHECKPOINTS).start().wait_ready()
+            load = Load(world, per_s=1_500).start()
+            for _ in range(2):
+                wait_for_checkpoint(world, 1_000)
+                kill_listener(endpoints.kafka_bootstrap)
+            load.join()
+            world.wait_drained()
+            assert worker.stop() == 0
+
+            oracle = replay(world.log())
+            assert sum(len(user.hashes) for user in oracle.values()) > 0.9 * N_EVENTS
+            assert differences(world.states(), oracle) == []
+        finally:
+            world.close()
+
+
+def kill_listener(address):
+    """SIGKILL of the process that listens there; the stack starts it again."""
+    port = int(address.rpartition(":")[2])
+    (pid,) = {
+        one.pid
+        for one in psutil.net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN and one.laddr.port == port
+    }
+    psutil.Process(pid).kill()

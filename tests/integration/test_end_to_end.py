@@ -1,6 +1,7 @@
 """Every process, started as a user starts them: an event goes in by Kafka, a feed comes out."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -13,8 +14,11 @@ import pytest
 
 from infra.endpoints import Endpoints
 from infra.hops import hop_durations
+from infra.kafka_log import open_log
+from infra.kafka_topics import Topics
 from infra.witness import channel_to, moved_items, watch_feed
 from protos.rec.v1 import events_pb2, recommend_pb2, recommend_pb2_grpc
+from stream.bench.worker_process import wait_for
 from stream.producer import Producer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -22,12 +26,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 FRESHET = str(Path(sys.executable).with_name("freshet"))
 
 
-def freshet(state: Path, *words: str) -> None:
+def freshet(state: Path, *words: str) -> str:
     environment = os.environ | {"FRESHET_STATE": str(state)}
     done = subprocess.run(
         [FRESHET, *words], env=environment, capture_output=True, text=True, timeout=400, check=False
     )
     assert done.returncode == 0, f"freshet {' '.join(words)}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def the_state() -> Path:
+    return Path(os.environ["FRESHET_STATE"])
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +115,53 @@ async def test_the_next_call_after_an_event_sees_it(stack, busy_user):
     assert feed.includes_receipt
     assert feed.encoded_offset >= receipt.offset
     assert item_id not in [item.item_id for item in feed.items]
+
+
+async def test_time_travel_to_now_shows_the_feed_that_is_served(stack, busy_user):
+    await asyncio.to_thread(wait_for_vectors, stack)
+    for _ in range(5):  # until Milvus and the worker have the last vectors too
+        receipt, served = await click_and_ask(stack, busy_user, "50")
+        told = json.loads(
+            await asyncio.to_thread(freshet, the_state(), "user", busy_user, "--json")
+        )
+        if [one["item_id"] for one in told["feed"]["items"]] == served:
+            break
+    else:
+        pytest.fail(f"the feed of the past is not the one that is served: {told} {served}")
+    at = str(receipt.offset - 1)
+    before = json.loads(
+        await asyncio.to_thread(freshet, the_state(), "user", busy_user, "--at", at, "--json")
+    )
+
+    assert told["watermark"] == receipt.offset
+    assert before["n_events"] == told["n_events"] - 1
+    assert before["problems"] == []
+
+
+def wait_for_vectors(stack):
+    """Wait until every item of the catalogue is encoded."""
+    topics = Topics()
+    with (
+        open_log(stack.kafka_bootstrap, topics.items) as items,
+        open_log(stack.kafka_bootstrap, topics.item_vectors) as vectors,
+    ):
+        wanted = {record.key for record in items.read()}
+        wait_for(lambda: {record.key for record in vectors.read()} == wanted, "items lack vectors")
+
+
+async def click_and_ask(stack, user_id, item_id):
+    """Publish a click; return its receipt, and the items of the next feed that includes it."""
+    with Producer(stack.kafka_bootstrap) as producer:
+        receipt = await asyncio.to_thread(
+            producer.publish, user_id, item_id=item_id, action="click"
+        )
+    async with channel_to(stack.retrieval) as channel:
+        stub = recommend_pb2_grpc.RecommendServiceStub(channel)
+        query = recommend_pb2.FeedQuery(user_id=user_id, n=10)
+        request = recommend_pb2.RecommendRequest(query=query, after=receipt)
+        feed = (await stub.Recommend(request, timeout=30)).feed
+    assert feed.includes_receipt
+    return receipt, [item.item_id for item in feed.items]
 
 
 async def test_a_receipt_beyond_the_end_of_the_log_is_refused(stack, busy_user):
