@@ -35,7 +35,7 @@ from tenacity import AsyncRetrying
 
 from protos.errors import DependencyDown, Overloaded
 from protos.rec.v1.events_pb2 import Event, EventBatch, Receipt
-from stream.delivery import Deadline, Delivery, not_confirmed
+from stream.delivery import Deadline, Delivery, confirmed
 from stream.kafka_writer import Writer, WriterOptions
 from stream.producer import EventFields, Producer, make_erasure, make_event, repeating
 
@@ -151,7 +151,7 @@ class AsyncProducer:
         deadline = self._opened().deadline(timeout_s)
 
         async def attempt() -> Receipt:
-            return await _confirmed(await self._hand_over(batch, deadline), deadline)
+            return await confirmed(await self._hand_over(batch, deadline), deadline)
 
         repeat = repeating(AsyncRetrying, deadline)
         give_up = repeat.stop
@@ -207,14 +207,6 @@ class AsyncProducer:
         if self._producer is None:
             raise DependencyDown("this producer is not open; publish inside its `async with`")
         return self._producer
-
-
-async def _confirmed(delivery: Delivery, deadline: Deadline) -> Receipt:
-    try:
-        async with asyncio.timeout(deadline.remaining_s()):
-            return await asyncio.wrap_future(delivery)
-    except TimeoutError as error:
-        raise not_confirmed(deadline.limit_s) from error
 
 
 def _close_unwanted(connecting: "asyncio.Future[Producer]") -> None:

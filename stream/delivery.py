@@ -5,7 +5,9 @@ asyncio.wrap_future, and callbacks run on the Kafka client's I/O thread. Waiting
 bounded.
 """
 
+import asyncio
 import time
+from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Self, TypeVar
@@ -83,7 +85,16 @@ def not_confirmed(limit_s: float) -> DependencyDown:
     )
 
 
-class Client:
+async def confirmed(delivery: Future[T], deadline: Deadline) -> T:
+    """`Deadline.wait` for programs on asyncio: the event loop is not held up."""
+    try:
+        async with asyncio.timeout(deadline.remaining_s()):
+            return await asyncio.wrap_future(delivery)
+    except TimeoutError as error:
+        raise not_confirmed(deadline.limit_s) from error
+
+
+class Client(ABC):
     def __init__(
         self,
         kafka: str | Writer,
@@ -115,6 +126,22 @@ class Client:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    @abstractmethod
+    def _topic(self) -> str:
+        """What is written to."""
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether handing over with wait_s=0 returns at once; otherwise it asks Kafka for the
+        topic, which the client may forget when Kafka was in trouble."""
+        return self._writer.knows(self._topic)
+
+    def warm(self) -> None:
+        """Ask Kafka for the topic, so that handing over need not. Raises DependencyDown,
+        NotReady."""
+        self._writer.warm(self._topic)
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Wait until all that was handed over has arrived or failed; the futures know which.

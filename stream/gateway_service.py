@@ -13,11 +13,11 @@ from typing import Any, TypeAlias, TypeVar
 
 import grpc.aio
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random
+from tenacity import AsyncRetrying
 
 from infra.grpc_server import Service
 from infra.metrics import LATENCY_BUCKETS_S
-from protos.errors import DependencyDown, InvalidInput, Overloaded, TooLate
+from protos.errors import InvalidInput, Overloaded, TooLate
 from protos.rec.v1 import events_pb2, events_pb2_grpc, items_pb2, items_pb2_grpc
 from protos.rec.v1.events_pb2 import EventBatch, Receipt
 from stream.admission import (
@@ -27,9 +27,9 @@ from stream.admission import (
     admit_events,
     admit_items,
 )
-from stream.delivery import Deadline, Delivery, not_confirmed
+from stream.delivery import Client, Deadline, Delivery, confirmed
 from stream.item_publisher import ItemPublisher
-from stream.producer import Producer, make_erasure, now_ms
+from stream.producer import Producer, make_erasure, now_ms, repeating
 from stream.validity import EventNames
 
 T = TypeVar("T")
@@ -140,16 +140,11 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         """Send, wait, and repeat while Kafka fails: the event_ids make that harmless."""
 
         async def attempt() -> Receipt:
+            await warmed(self._producer)
             with self._metrics.kafka_seconds.time():
                 return await confirmed(self._producer.send(batch, wait_s=0), deadline)
 
-        repeat = AsyncRetrying(
-            retry=retry_if_exception_type(DependencyDown),
-            wait=wait_random(0.05, 0.25),
-            stop=stop_after_delay(deadline.limit_s - 0.25),
-            reraise=True,
-        )
-        return await repeat(attempt)
+        return await repeating(AsyncRetrying, deadline)(attempt)
 
     async def _send_patiently(
         self,
@@ -160,6 +155,7 @@ class EventServicer(events_pb2_grpc.EventServiceServicer):
         """Send when there is room; meanwhile settle what this stream has on its way."""
         deadline = Deadline(self._limit_s)
         while True:
+            await warmed(self._producer)
             try:
                 return self._producer.send(batch, wait_s=0)
             except Overloaded as error:
@@ -184,6 +180,7 @@ class ItemServicer(items_pb2_grpc.ItemServiceServicer):
     ) -> items_pb2.UpsertItemsResponse:
         deadline = call_deadline(context, self._limit_s)
         admitted = admit_items(request.tenant, request.items)
+        await warmed(self._items)
         sent = [
             self._items.upsert_nowait(request.items[place], tenant=admitted.tenant, wait_s=0)
             for place in admitted.accepted
@@ -196,6 +193,7 @@ class ItemServicer(items_pb2_grpc.ItemServiceServicer):
     ) -> items_pb2.DeleteItemsResponse:
         deadline = call_deadline(context, self._limit_s)
         admitted = admit_deletions(request.tenant, request.item_ids)
+        await warmed(self._items)
         sent = [
             self._items.delete_nowait(request.item_ids[place], tenant=admitted.tenant, wait_s=0)
             for place in admitted.accepted
@@ -222,10 +220,7 @@ def call_deadline(context: Context, limit_s: float) -> Deadline:
     return Deadline(min(limit_s, remaining_s - ANSWER_MARGIN_S))
 
 
-async def confirmed(delivery: Future[T], deadline: Deadline) -> T:
-    """Wait for a delivery without holding up the event loop. Raises DependencyDown when late."""
-    try:
-        async with asyncio.timeout(deadline.remaining_s()):
-            return await asyncio.wrap_future(delivery)
-    except TimeoutError as error:
-        raise not_confirmed(deadline.limit_s) from error
+async def warmed(client: Client) -> None:
+    """See that handing over to Kafka will not hold up the event loop. Raises DependencyDown."""
+    if not client.is_warm:
+        await asyncio.to_thread(client.warm)

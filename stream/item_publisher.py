@@ -58,12 +58,16 @@ class ItemPublisher(Client):
             raise InvalidInput(reason)
         return self._send(checked_tenant(tenant), item_id, None, wait_s)
 
+    @property
+    def _topic(self) -> str:
+        return self._topics.items
+
     def _send(
         self, tenant: str, item_id: str, value: bytes | None, wait_s: float | None
     ) -> ItemDelivery:
         delivery = ItemDelivery()
         self._writer.submit(
-            self._topics.items,
+            self._topic,
             compose_key(tenant, item_id),
             value,
             delivery.finish,

@@ -198,22 +198,17 @@ class Producer(Client):
         delivery = Delivery(batch.tenant, batch.user_id)
         key = compose_key(batch.tenant, batch.user_id)
         value = batch.SerializeToString()
-        self._writer.submit(self._topics.events, key, value, delivery.finish, wait_s=wait_s)
+        self._writer.submit(self._topic, key, value, delivery.finish, wait_s=wait_s)
         return delivery
 
     @property
-    def is_warm(self) -> bool:
-        """Whether a `send` with wait_s=0 returns at once; otherwise it asks Kafka for the topic."""
-        return self._writer.knows(self._topics.events)
-
-    def warm(self) -> None:
-        """Ask Kafka for the topic, so that `send` need not. Raises DependencyDown, NotReady."""
-        self._writer.warm(self._topics.events)
+    def _topic(self) -> str:
+        return self._topics.events
 
     def obstacle(self) -> FreshetError:
         """Return the error for a record that could not be handed over in time."""
         if not self.is_warm:
-            return no_partitions(self._topics.events)
+            return no_partitions(self._topic)
         return no_room(self._writer.bytes_in_flight)
 
     def deadline(self, timeout_s: float | None) -> Deadline:

@@ -1,5 +1,6 @@
 """A log in memory, in the place of Kafka: confirms at once, later, or never, as the test says."""
 
+import threading
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -31,6 +32,8 @@ class FakeWriter:
     """Records that may wait for confirmation; None: any number."""
     failures: deque = field(default_factory=deque)
     """Errors for the next records, one each."""
+    forgotten: set = field(default_factory=set)
+    """Topics to ask for again; handing over without having asked is an error."""
     log: list[Submitted] = field(default_factory=list)
     is_closed: bool = False
 
@@ -39,12 +42,14 @@ class FakeWriter:
         self._ends = {}
 
     def knows(self, topic):
-        return True
+        return topic not in self.forgotten
 
     def warm(self, *topics):
-        """Nothing to learn."""
+        self.warmed_on = threading.current_thread()
+        self.forgotten -= set(topics)
 
     def submit(self, topic, key, value, on_done, *, wait_s):
+        assert topic not in self.forgotten, f"{topic} was not asked for"
         if self.room is not None and len(self._waiting) >= self.room:
             raise Overloaded("full", retry_after_s=0.01)
         self.log.append(Submitted(topic, key, value, wait_s))

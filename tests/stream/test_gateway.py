@@ -1,4 +1,5 @@
 import asyncio
+import threading
 import time
 from dataclasses import dataclass
 
@@ -83,6 +84,25 @@ async def test_a_missing_name_and_time_are_filled_in(gateway):
     assert event.event_id
     assert event.event_id == response.results[0].event_id
     assert abs(event.event_time_ms - time.time() * 1000) < 5_000
+
+
+async def test_a_topic_that_the_client_forgot_is_asked_for_beside_the_event_loop(gateway):
+    gateway.writer.forgotten |= {"rec.events", "rec.items"}
+    published = PublishRequest(user_id="user", events=[click()])
+    streamed = iter([PublishStreamRequest(publish=published)])
+
+    await gateway.events.Publish(published)
+    assert gateway.writer.warmed_on is not threading.current_thread()
+    gateway.writer.forgotten.add("rec.events")
+    assert (await gateway.events.PublishStream(streamed)).n_accepted == 1
+    await gateway.items.UpsertItems(
+        items_pb2.UpsertItemsRequest(items=[Item(item_id="1", title="One")])
+    )
+    gateway.writer.forgotten.add("rec.items")
+    await gateway.items.DeleteItems(items_pb2.DeleteItemsRequest(item_ids=["1"]))
+
+    assert len(gateway.writer.log) == 4
+    assert not gateway.writer.forgotten
 
 
 async def test_a_bad_event_is_refused_alone(gateway):
