@@ -25,10 +25,13 @@ def await_broker(bootstrap: str, timeout_s: float) -> None:
             except OSError as error:
                 refusal = error
         if time.monotonic() >= ends_at:
-            raise DependencyDown(
-                f"Kafka at {bootstrap} does not answer; is it up? ({refusal})"
-            ) from refusal
+            raise unreachable(bootstrap, refusal) from refusal
         time.sleep(0.1)
+
+
+def unreachable(bootstrap: str, error: Exception) -> DependencyDown:
+    """Return the error for a Kafka that is not there."""
+    return DependencyDown(f"Kafka at {bootstrap} does not answer; is it up? ({error})")
 
 
 def _split_address(address: str) -> tuple[str, int]:

@@ -13,6 +13,7 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
+from infra.kafka_broker import unreachable
 from protos.errors import DependencyDown, NotReady
 
 SILENCE_S = 20.0
@@ -85,9 +86,7 @@ def open_log(bootstrap: str, topic: str) -> Iterator[KafkaLog]:
         )
         yield KafkaLog(consumer, topic)
     except KafkaError as error:
-        raise DependencyDown(
-            f"Kafka at {bootstrap} does not answer; is it up? ({error})"
-        ) from error
+        raise unreachable(bootstrap, error) from error
     finally:
         if consumer is not None:
             consumer.close()

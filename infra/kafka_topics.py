@@ -11,7 +11,7 @@ from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.errors import KafkaError, TopicAlreadyExistsError
 from kafka.partitioner.default import murmur2
 
-from infra.kafka_broker import await_broker
+from infra.kafka_broker import await_broker, unreachable
 from protos.errors import DependencyDown, VersionMismatch
 from protos.keys import compose_key
 
@@ -97,9 +97,7 @@ def ensure_topics(
     try:
         admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     except KafkaError as error:
-        raise DependencyDown(
-            f"Kafka at {bootstrap} does not answer; is it up? ({error})"
-        ) from error
+        raise unreachable(bootstrap, error) from error
     try:
         missing = set(topics.all()) - set(admin.list_topics())
         for name in sorted(missing):
@@ -141,10 +139,4 @@ def partition_count(bootstrap: str, topic: str) -> int:
         finally:
             consumer.close()
     except KafkaError as error:
-        raise DependencyDown(
-            f"Kafka at {bootstrap} does not answer; is it up? ({error})"
-        ) from error
-
-
-def _unreachable(bootstrap: str, error: KafkaError) -> DependencyDown:
-    return DependencyDown(f"Kafka at {bootstrap} does not answer; is it up? ({error})")
+        raise unreachable(bootstrap, error) from error
