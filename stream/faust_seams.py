@@ -10,6 +10,10 @@ Why each is needed:
   deliver it reads again.
 * `Consumer._wait_next_records`, `_stopped`, `_read_offset`, `_committed_offset`, `_thread`: what
   that loop is made of, and commits of our own offsets (the topic has `acks=False`).
+* `Recovery._wait`: where faust waits for the end of a recovery it swallows the error by which a
+  rebalance interrupts it, and goes on as if the tables were complete: it hands out partitions of
+  which only a beginning was read, or seeks to an offset that it does not know. Ours stops it at
+  its next step.
 * `Store._db_for_partition`, `Store.offset_key`: states and faust's own changelog offset go to
   RocksDB in one batch.
 
@@ -17,6 +21,7 @@ Everything else (subscription, assignment, recovery of tables, flow control) is 
 """
 
 import asyncio
+import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -25,6 +30,7 @@ import faust
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError
 from faust.stores import rocksdb
+from faust.tables import TableManager, recovery
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -39,6 +45,8 @@ PRIVATE_NAMES: tuple[tuple[type, str], ...] = (
     (driver.Consumer, "_wait_next_records"),
     (driver.Consumer, "_to_message"),
     (driver.AIOKafkaConsumerThread, "commit"),
+    (recovery.Recovery, "_wait"),
+    (TableManager, "_recovery"),
     (rocksdb.Store, "_db_for_partition"),
     (rocksdb.Store, "offset_key"),
 )
@@ -185,6 +193,27 @@ def transport_of_runs(topics: Iterable[str]) -> type[driver.Transport]:
 
     Transport.Consumer = Consumer
     return Transport
+
+
+class Recovery(recovery.Recovery):
+    """faust's recovery of tables, which begins anew whenever a rebalance has overtaken it."""
+
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:  # noqa: ASYNC109  # faust's
+        if self.signal_recovery_start.is_set():
+            if inspect.iscoroutine(coro):
+                coro.close()
+            raise recovery.RebalanceAgain
+        await super()._wait(coro, timeout=timeout)
+
+
+class Tables(TableManager):
+    """faust's manager of tables, with our recovery."""
+
+    @property
+    def recovery(self) -> recovery.Recovery:
+        if self._recovery is None:
+            self._recovery = Recovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
 
 
 class RocksDisk:

@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from infra.kafka_topics import Topics
 from infra.settings import SharedSettings
-from stream.faust_seams import transport_of_runs
+from stream.faust_seams import Tables, transport_of_runs
 from stream.settings import StreamSettings, worker_folder
 
 _BATCH_BYTES = 2**20
@@ -46,6 +46,7 @@ def new_app(shared: SharedSettings, settings: StreamSettings, topics: Topics) ->
         consumer_max_fetch_size=_FETCH_BYTES,
         stream_buffer_maxsize=_STREAM_BUFFER,
         stream_wait_empty=False,
+        TableManager=Tables,
     )
     app.transport = transport_of_runs([topics.events])(app.conf.broker_consumer, app)
     return app

@@ -6,10 +6,11 @@ from importlib.metadata import version
 import faust
 import pytest
 from faust.stores import rocksdb
+from faust.tables import TableManager, recovery
 from faust.transport import consumer as transport
 from faust.transport.drivers import aiokafka as driver
 
-from stream.faust_seams import PRIVATE_NAMES, RocksDisk
+from stream.faust_seams import PRIVATE_NAMES, RocksDisk, Tables
 
 
 def test_faust_is_the_version_that_was_read():
@@ -34,12 +35,32 @@ def test_private_name_still_exists(owner, name):
         (faust.Stream, "def noack"),
         (rocksdb.Store, 'offset_key = b"__faust'),
         (rocksdb.Store, "raw_mode=True"),
+        (TableManager, "def recovery(self)"),
+        (
+            recovery.Recovery,
+            "except Exception as exc:\n" + 24 * " " + "finish_span(self._actives_span",
+        ),
     ],
 )
 def test_mechanism_still_works_as_it_was_read(source, uses):
     text = inspect.getsource(source) + inspect.getsource(inspect.getmodule(source))
 
     assert uses in text
+
+
+async def test_recovery_that_a_rebalance_overtook_takes_no_further_step():
+    app = faust.App("test", TableManager=Tables)
+    steps = []
+
+    async def step():
+        steps.append("partitions handed out")
+
+    await app.tables.recovery._wait(step())
+    app.tables.recovery.signal_recovery_start.set()
+    with pytest.raises(recovery.RebalanceAgain):
+        await app.tables.recovery._wait(step())
+
+    assert steps == ["partitions handed out"]
 
 
 def test_states_and_faust_offset_are_written_together_and_read_back(tmp_path):
