@@ -57,6 +57,11 @@ class Topics:
     def dead_letters(self) -> str:
         return f"{self.prefix}.events.dlq"
 
+    @property
+    def histories(self) -> str:
+        """The changelog of the stream worker's table; the name is faust's."""
+        return f"{self.prefix}-stream-histories-changelog"
+
     def all(self) -> dict[str, dict[str, str]]:
         """Return the configuration of every topic by name."""
         kept = {"cleanup.policy": "delete", "retention.ms": str(WEEK_MS)}
@@ -65,7 +70,7 @@ class Topics:
         configs = dict.fromkeys((self.events, self.dead_letters), kept)
         for name in (self.items, self.item_vectors, self.interests, self.seen):
             configs[name] = compacted
-        for name in (self.open_feeds, self.trending):
+        for name in (self.open_feeds, self.trending, self.histories):
             configs[name] = compacted
         stamp = {"message.timestamp.type": "LogAppendTime"}
         return {name: config | stamp for name, config in configs.items()}

@@ -36,7 +36,6 @@ from stream.folding import Folder, LogRecord
 from stream.items import ItemEncoder
 from stream.kafka_clients import (
     app_id,
-    changelog_topic,
     items_consumer,
     new_app,
     plain_consumer,
@@ -122,7 +121,7 @@ class StreamService(faust.Service):
         shared, settings, topics = self._shared, self._settings, self._topics
         folder = worker_folder(shared.state, settings.instance)
         client = f"{app_id(topics)}-{settings.instance}"
-        self._changelog = KafkaChangelog(shared.kafka_bootstrap, changelog_topic(topics), client)
+        self._changelog = KafkaChangelog(shared.kafka_bootstrap, topics.histories, client)
         self._producer = await started_producer(shared, f"{client}-out")
         self._lease = Lease(settings.session_timeout_s, self._fail)
         self._outbox = KafkaOutbox(self._producer, self._lease)

@@ -19,12 +19,8 @@ _DAY_MS = 24 * 3600 * 1000
 
 
 def app_id(topics: Topics) -> str:
-    """Return the consumer group, which also names the changelog topic."""
+    """Return the consumer group, which also names the changelog topic (Topics.histories)."""
     return f"{topics.prefix}-stream"
-
-
-def changelog_topic(topics: Topics) -> str:
-    return f"{app_id(topics)}-histories-changelog"
 
 
 def new_app(shared: SharedSettings, settings: StreamSettings, topics: Topics) -> faust.App:

@@ -23,7 +23,7 @@ class StreamSettings(BaseSettings):
     back under the same name within `session_timeout_s` to its own partitions, without a rebalance.
     Two workers need two names."""
     metrics_port: Port = 9102
-    session_timeout_s: Annotated[float, Field(ge=6, le=60)] = 8.0
+    session_timeout_s: Annotated[float, Field(ge=6, le=40)] = 8.0
     """How long the group waits for a worker that is gone. Kafka's own minimum is 6 s."""
     checkpoint_interval_s: Annotated[float, Field(gt=0, le=10)] = 0.5
     checkpoint_events: Annotated[int, Field(ge=1)] = 5_000

@@ -25,7 +25,7 @@ from stream.bench.event_log import KeyedValue, write
 from stream.bench.rates import Sample, Speed, speed_of
 from stream.bench.worker_process import WorkerProcess, wait_for
 from stream.bench.world import N_PARTITIONS, StreamWorld
-from stream.kafka_clients import app_id, changelog_topic
+from stream.kafka_clients import app_id
 
 LOOK_S = 0.1
 """Between two questions to the broker: what is committed?"""
@@ -111,7 +111,6 @@ class Contest:
         folder = Path(tempfile.mkdtemp(prefix="worker-", dir=self._folder))
         world = StreamWorld(self._bootstrap, folder)
         try:
-            _create_changelog(self._bootstrap, world)
             write(self._bootstrap, world.topics.item_vectors, self._vectors, N_PARTITIONS)
             workers = [
                 world.worker(self._encoder, f"worker-{i}", session_timeout_s=_SESSION_S).start()
@@ -172,20 +171,6 @@ class Contest:
         if len(coded) != len(self._events):
             raise FreshetError(f"{len(coded)} of {len(self._events)} events are in the changelog")
         return sum(coded) / len(coded)
-
-
-def _create_changelog(bootstrap: str, world: StreamWorld) -> None:
-    """Create the workers' changelog before they do.
-
-    Now and then faust has just declared it, but does not see it yet when it assigns partitions
-    ("Ignoring missing topic"); the worker then owns none until the next rebalance.
-    """
-    config = {"num_partitions": N_PARTITIONS, "configs": {"cleanup.policy": "compact"}}
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-    try:
-        admin.create_topics({changelog_topic(world.topics): config}, wait_for_metadata=True)
-    finally:
-        admin.close()
 
 
 def _n_committed(admin: KafkaAdminClient, group: str, topic: str) -> int:

@@ -16,7 +16,7 @@ from protos.rec.v1.events_pb2 import Event, EventBatch
 from protos.rec.v1.interests_pb2 import UserInterests
 from stream.bench.histories import History, UserKey, decode_histories
 from stream.bench.worker_process import WAIT_S, WorkerProcess, wait_for
-from stream.kafka_clients import app_id, changelog_topic
+from stream.kafka_clients import app_id
 
 N_PARTITIONS = 4
 
@@ -163,5 +163,5 @@ class StreamWorld:
 
     def states(self) -> dict[UserKey, History]:
         """Return the histories in the changelog topic."""
-        newest = {record.key: record.value for record in self.read(changelog_topic(self.topics))}
+        newest = {record.key: record.value for record in self.read(self.topics.histories)}
         return decode_histories({k: value for k, value in newest.items() if value is not None})
