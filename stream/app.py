@@ -54,8 +54,15 @@ from stream.trending_feed import TrendingFeed
 
 log = structlog.get_logger(__name__)
 
-STEP = 128
-"""Records folded between two looks at the rest of the event loop: about 3 ms."""
+STEP_EVENTS = 128
+"""Folded between two looks at the rest of the event loop, or one record more: about 3 ms."""
+
+LOOK_S = 0.5
+"""Between two looks at the lag."""
+
+BEHIND_RECORDS, BEHIND_S = 128, 1.0
+"""With more records waiting than this, and more than are folded in this time, folding goes before
+refreshing."""
 
 
 class StreamService(faust.Service):
@@ -144,7 +151,11 @@ class StreamService(faust.Service):
             light_above=settings.light_above,
         )
         self._trending = TrendingFeed(
-            shared.kafka_bootstrap, topics, self._outbox, settings.trending_interval_s
+            shared.kafka_bootstrap,
+            topics,
+            self._outbox,
+            self._catalogue.categories_of,
+            settings.trending_interval_s,
         )
         self._folder = Folder(
             topics,
@@ -234,37 +245,38 @@ class StreamService(faust.Service):
         partition = self._table.owned.get(number)
         if partition is None or run.read_number <= self._stale_reads.get(number, 0):
             return
-        for start in range(0, len(run.records), STEP):
+        place: int | None = 0
+        while place is not None and place < len(run.records):
             await self._checkpointer.wait_below_limit()
             if not partition.is_open:
                 return
-            if not self._fold_some(partition, run.records[start : start + STEP]):
-                await self._read_again(partition)
-                return
+            place = self._fold_some(partition, run.records, place)
             await self._outbox.push()
             await asyncio.sleep(0)
+        if place is None:
+            await self._read_again(partition)
 
-    def _fold_some(self, partition: Partition, records: Sequence[LogRecord]) -> bool:
-        """Fold records in order; False at a gap."""
+    def _fold_some(
+        self, partition: Partition, records: Sequence[LogRecord], place: int
+    ) -> int | None:
+        """Fold records in order, from a place on; return the place of the next, None at a gap."""
         trending = self._trending.of(partition.number)
-        n_events, n_lost = 0, partition.n_lost_offsets
+        n_events, n_lost, is_gap = 0, partition.n_lost_offsets, False
         with self._metrics.fold_seconds.time():
-            for record in records:
+            while n_events < STEP_EVENTS and place < len(records) and not is_gap:
+                record = records[place]
                 arrival = partition.arrive(record.offset)
                 if arrival is Arrival.APPLY:
                     n_events += self._folder.apply(partition, trending, record)
                 elif arrival is Arrival.SKIP:
                     self._metrics.records.labels("redelivered").inc()
                 else:
-                    break
-            else:
-                self._folder.report()
-                self._checkpointer.count(n_events)
-                self._metrics.lost_offsets.inc(partition.n_lost_offsets - n_lost)
-                return True
+                    is_gap = True
+                place += 1
         self._folder.report()
         self._checkpointer.count(n_events)
-        return False
+        self._metrics.lost_offsets.inc(partition.n_lost_offsets - n_lost)
+        return None if is_gap else place
 
     async def _read_again(self, partition: Partition) -> None:
         self._metrics.rereads.inc()
@@ -342,13 +354,20 @@ class StreamService(faust.Service):
         await asyncio.gather(self._refresher.run(), self._items.run())
 
     async def _watch_lag(self) -> None:
+        position = 0
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(LOOK_S)
+            before, position = position, 0
+            waiting = 0
             for number, partition in self._table.owned.items():
                 end = self._consumer.highwater(TP(self._topics.events, number))
                 if end is not None and partition.next_offset is not None:
                     lag = max(0, end - partition.next_offset)
                     self._metrics.lag.labels(str(number)).set(lag)
+                    waiting += lag
+                    position += partition.next_offset
+            foldable = max(0, position - before) / LOOK_S * BEHIND_S
+            self._refresher.fold_is_behind(waiting > max(BEHIND_RECORDS, foldable))
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -64,6 +64,11 @@ class Catalogue:
     def get(self, key: ItemKey) -> CatalogueItem | None:
         return self._items.get(key)
 
+    def categories_of(self, tenant: str, item_id: str) -> tuple[str, ...]:
+        """Return an item's categories, none while it is unknown."""
+        item = self._items.get(item_key(tenant, item_id))
+        return item.categories if item is not None else ()
+
     def codes_of(self, codebook_version: int) -> Callable[[int], bytes | None]:
         """Return the look-up of codes by hash, for one codebook."""
         by_hash, sharing, n_levels = self._by_hash, self._sharing, self._n_levels

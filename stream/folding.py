@@ -18,7 +18,7 @@ from protos.history import Folded, FoldEvent, erase, fold
 from protos.rec.v1.events_pb2 import EventBatch, Origin
 from protos.rec.v1.interests_pb2 import SeenSegment
 from protos.segments import NO_CODEBOOK, Segment
-from stream.catalogue import Catalogue, item_key
+from stream.catalogue import Catalogue
 from stream.metrics import WorkerMetrics
 from stream.outbox import Outbox, Outgoing
 from stream.partition import Partition, User
@@ -142,19 +142,19 @@ class Folder:
         )
         if folded.applied:
             user.cause_offset, user.folded_us = record.offset, time.time_ns() // 1000
-        for event in folded.applied:
-            self._trend(trending, said.tenant, event, record.timestamp)
+            self._trend(trending, said.tenant, folded.applied, record.timestamp)
         for index, segment in folded.closed:
             self._close(partition, user, said.tenant, batch.user_id, index, segment)
         self._count_folded(folded)
         return folded.is_new
 
-    def _trend(self, trending: Trending, tenant: str, event: FoldEvent, accepted_ms: int) -> None:
-        weight = self._weights[event.action]
-        if weight:
-            item = self._catalogue.get(item_key(tenant, event.item_id))
-            categories = item.categories if item is not None else ()
-            trending.add(tenant, event.item_id, categories, weight, accepted_ms)
+    def _trend(
+        self, trending: Trending, tenant: str, applied: Sequence[FoldEvent], accepted_ms: int
+    ) -> None:
+        weights = self._weights
+        weighed = [(e.item_id, weights[e.action]) for e in applied if weights[e.action]]
+        if weighed:
+            trending.add(tenant, weighed, accepted_ms)
 
     def _close(
         self,

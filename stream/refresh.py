@@ -4,6 +4,8 @@ A thin driver around the scheduler (stream/schedule.py) and the cuts (stream/sta
 blocks the fold: the fold calls `touch`, and everything else happens in tasks.
 
 * The first event goes at once. While calls are in flight, users gather, and share the next call.
+* While events wait to be folded (`fold_is_behind`), those of users with an open feed go on; the
+  others, whose states are about to move again, share a tenth of the time.
 * A user without events (erased, or with dead letters only) is published without the encoder, so
   that his receipts come true while it is down.
 * Any failure that a retry may cure pauses all calls, with growing pauses; one call then probes. A
@@ -41,6 +43,8 @@ log = structlog.get_logger(__name__)
 USERS_A_CALL = 32
 MODEL_POLL_S = 5.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+REST_BEHIND = 9
+"""How long others' calls rest while the fold is behind, in lengths of the call before."""
 _OK, _STALE = ResultStatus.RESULT_STATUS_OK, ResultStatus.RESULT_STATUS_STALE_MODEL
 
 
@@ -87,6 +91,8 @@ class Refresher:
         )
         self._n_failures = 0
         self._resume_at = 0.0
+        self._is_fold_behind = False
+        self._rests_until = 0.0
         self._complaints: set[str] = set()
 
     # -- what the fold, the topics and the table say ------------------------------------------
@@ -111,6 +117,11 @@ class Refresher:
         """Say that a user opened a feed."""
         for number in self._partitions:
             self._scheduler.promote((number, user_key))
+
+    def fold_is_behind(self, is_behind: bool) -> None:
+        """Say whether many events wait to be folded."""
+        self._is_fold_behind = is_behind
+        self._wake.set()
 
     def assigned(self, partition: Partition) -> None:
         """Look for users who are owed a refresh since the last owner of the partition."""
@@ -164,10 +175,17 @@ class Refresher:
 
     def _start_calls(self) -> None:
         while self.model is not None and len(self._calls) < self._n_slots():
-            taken = self._scheduler.take(USERS_A_CALL)
+            taken = self._scheduler.take(USERS_A_CALL, self._lowest_priority())
             if not taken:
                 return
             self._start(self._call(taken, self.model), self._calls)
+
+    def _lowest_priority(self) -> Priority:
+        """Return the lowest priority whose turn it may be."""
+        if not self._is_fold_behind:
+            return Priority.SPARE
+        is_resting = self._calls or time.monotonic() < self._rests_until
+        return Priority.OPEN_FEED if is_resting else Priority.SPARE
 
     def _n_slots(self) -> int:
         if self._n_failures == 0:
@@ -190,6 +208,7 @@ class Refresher:
     # -- one call ------------------------------------------------------------------------------
 
     async def _call(self, taken: Sequence[tuple[Key, Priority]], model: Model) -> None:
+        start = time.monotonic()
         priorities = dict(taken)
         cuts = {key: cut for key in priorities if (cut := self._cut(key, priorities[key], model))}
         for key in priorities.keys() - cuts.keys():
@@ -209,6 +228,12 @@ class Refresher:
                 if self._cuts.get(key) is cut:  # not done: again, when calls are resumed
                     del self._cuts[key]
                     self._scheduler.retry(key, priorities[key])
+            if self._is_fold_behind:
+                self._rest(REST_BEHIND * (time.monotonic() - start))
+
+    def _rest(self, seconds: float) -> None:
+        self._rests_until = time.monotonic() + seconds
+        asyncio.get_running_loop().call_later(seconds, self._wake.set)
 
     def _cut(self, key: Key, priority: Priority, model: Model) -> Cut | None:
         number, user_key = key

@@ -62,12 +62,12 @@ class RefreshScheduler:
         elif any(key in queue for queue in self._waiting):
             self.touch(key, Priority.OPEN_FEED)
 
-    def take(self, limit: int) -> list[tuple[Key, Priority]]:
-        """Put up to `limit` users in flight and return them."""
+    def take(self, limit: int, lowest: Priority = Priority.SPARE) -> list[tuple[Key, Priority]]:
+        """Put up to `limit` users in flight and return them; none of a lower priority."""
         taken: list[tuple[Key, Priority]] = []
         for priority in Priority:
             queue = self._waiting[priority]
-            if priority is Priority.SPARE and taken:
+            if priority > lowest or (priority is Priority.SPARE and taken):
                 break
             while queue and len(taken) < limit:
                 key = next(iter(queue))

@@ -13,7 +13,7 @@ from infra.kafka_topics import Topics
 from protos.keys import compose_key
 from protos.rec.v1.interests_pb2 import TrendingList
 from stream.outbox import Outbox, Outgoing
-from stream.trending import Trending
+from stream.trending import CategoriesOf, Trending
 
 log = structlog.get_logger(__name__)
 
@@ -21,9 +21,16 @@ READ_TIMEOUT_S = 30.0
 
 
 class TrendingFeed:
-    def __init__(self, bootstrap: str, topics: Topics, outbox: Outbox, interval_s: float) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        topics: Topics,
+        outbox: Outbox,
+        categories_of: CategoriesOf,
+        interval_s: float,
+    ) -> None:
         self._bootstrap, self._topics, self._outbox = bootstrap, topics, outbox
-        self._interval_s = interval_s
+        self._categories_of, self._interval_s = categories_of, interval_s
         self._counts: dict[int, Trending] = {}
         self._ready: set[int] = set()
         """Partitions whose published lists have been taken up; no others are published."""
@@ -37,7 +44,7 @@ class TrendingFeed:
         """Begin to count these partitions and no others."""
         self._stop_restoring()
         self._ready.clear()
-        self._counts = {number: Trending(number) for number in partitions}
+        self._counts = {number: Trending(number, self._categories_of) for number in partitions}
         if self._counts:
             self._restoring = asyncio.create_task(self._restore(self._counts))
 

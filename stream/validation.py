@@ -91,7 +91,7 @@ def validate(
     """Read one record. Never raises: what is wrong with it is in the answer."""
     try:
         batch = parse_batch(value, headers)
-        tenant, user_key = _user(batch)
+        tenant, user_key = _user(batch.tenant, batch.user_id)
     except RefusedEvent as error:
         return Validated(None, rejected=(Rejected(error.reason, error.detail),))
     if batch.HasField("erase"):
@@ -104,15 +104,14 @@ def validate(
     n_impressions = 0
     for index, event in enumerate(batch.events):
         try:
-            action = _action(event, action_of)
-            fold_event = _fold_event(event, action, tenant, place, index)
+            fold_event = _fold_event(event, action_of, tenant, place, index)
         except RefusedEvent as error:
             rejected.append(Rejected(error.reason, error.detail, index))
             continue
-        if action.history:
-            events.append(fold_event)
-        else:
+        if fold_event is None:
             n_impressions += 1
+        else:
+            events.append(fold_event)
     return Validated(batch, tenant, user_key, tuple(events), tuple(rejected), n_impressions)
 
 
@@ -140,15 +139,17 @@ def _parsed_json(value: bytes) -> EventBatch:
         raise RefusedEvent("garbage", f"the value is no EventBatch in JSON: {error}") from error
 
 
-def _user(batch: EventBatch) -> tuple[str, bytes]:
+@lru_cache(65_536)
+def _user(tenant: str, user_id: str) -> tuple[str, bytes]:
+    """Return the tenant in full and the user's key. Raises RefusedEvent, which is not cached."""
     try:
-        tenant = checked_tenant(batch.tenant)
+        tenant = checked_tenant(tenant)
     except InvalidInput as error:
         raise RefusedEvent("bad_tenant", str(error)) from error
-    if not batch.user_id:
+    if not user_id:
         raise RefusedEvent("missing_user_id", "user_id is empty")
-    _check_id(batch.user_id, "user_id")
-    return tenant, compose_key(tenant, batch.user_id)
+    _check_id(user_id, "user_id")
+    return tenant, compose_key(tenant, user_id)
 
 
 def _validated_erasure(batch: EventBatch, tenant: str, user_key: bytes) -> Validated:
@@ -158,20 +159,18 @@ def _validated_erasure(batch: EventBatch, tenant: str, user_key: bytes) -> Valid
     return Validated(batch, tenant, user_key, is_erasure=True)
 
 
-def _action(event: Event, action_of: Actions) -> Action:
+def _fold_event(
+    event: Event, action_of: Actions, tenant: str, place: Place, index: int
+) -> FoldEvent | None:
+    """Return None for an impression, which no history has."""
     action = action_of(event.action)
     if action is None:
         detail = f"action {event.action[:40]!r} is not declared in protos/actions.toml"
         raise RefusedEvent("undeclared_action" if event.action else "missing_action", detail)
-    return action
-
-
-def _fold_event(event: Event, action: Action, tenant: str, place: Place, index: int) -> FoldEvent:
-    item_id = event.item_id
+    item_id, time_ms = event.item_id, event.event_time_ms
     if not item_id:
         raise RefusedEvent("missing_item_id", "item_id is empty")
     _check_id(item_id, "item_id")
-    time_ms = event.event_time_ms
     if time_ms <= 0:
         raise RefusedEvent("missing_event_time", f"event_time_ms is {time_ms}; it must be above 0")
     if time_ms > place.timestamp_ms + FAR_FUTURE_MS:
@@ -179,9 +178,10 @@ def _fold_event(event: Event, action: Action, tenant: str, place: Place, index: 
         raise RefusedEvent("far_future", f"event_time_ms is {ahead_h:.1f} h after its record")
     event_id = event.event_id or name_event(place, index)
     _check_id(event_id, "event_id")
-    return FoldEvent(
-        event_id, event_hash(event_id), item_id, _item_hash(tenant, item_id), action.code, time_ms
-    )
+    if not action.history:
+        return None
+    hashes = event_hash(event_id), _item_hash(tenant, item_id)
+    return FoldEvent(event_id, hashes[0], item_id, hashes[1], action.code, time_ms)
 
 
 def name_event(place: Place, index: int) -> str:

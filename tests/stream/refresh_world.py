@@ -1,9 +1,11 @@
 """The refresh driver with an encoder, an outbox and a disk of ours."""
 
 import asyncio
+import time
 
 from prometheus_client import CollectorRegistry
 
+from infra.kafka_follower import Record
 from infra.kafka_topics import Topics
 from protos.history import FoldEvent, Shape, fold
 from protos.rec.v1.encoder_pb2 import (
@@ -11,10 +13,7 @@ from protos.rec.v1.encoder_pb2 import (
     RefreshResponse,
     UserResult,
 )
-from protos.rec.v1.interests_pb2 import (
-    Interests,
-    UserInterests,
-)
+from protos.rec.v1.interests_pb2 import Interests, OpenFeed, UserInterests
 from stream.blocks import BlockStore
 from stream.catalogue import Catalogue
 from stream.encoder_client import Model
@@ -86,7 +85,7 @@ class FakeEncoder:
 
 
 class World:
-    def __init__(self, folder, light_above=1000):
+    def __init__(self, folder, light_above=1000, requests_in_flight=1):
         self.encoder, self.outbox = FakeEncoder(), FakeOutbox()
         self.partition = Partition(0, NoDisk(), SHAPE, n_cached=1000)
         self.partitions = {0: self.partition}
@@ -103,7 +102,7 @@ class World:
             blocks=self.blocks,
             publisher=InterestsPublisher(self.outbox, self.blocks, topics, self.metrics),
             metrics=self.metrics,
-            requests_in_flight=1,
+            requests_in_flight=requests_in_flight,
             light_above=light_above,
         )
         self.offset = 0
@@ -111,6 +110,11 @@ class World:
     async def start(self):
         await self.refresher.renew_model()
         self.running = asyncio.create_task(self.refresher.run())
+
+    def open_feed(self, user_id):
+        feed = OpenFeed(expires_at_ms=time.time_ns() // 1_000_000 + 60_000)
+        key = f"default/{user_id}".encode()
+        self.feeds.handle([Record(0, 0, 0, key, feed.SerializeToString())])
 
     def event(self, user_id, item_id="i"):
         key = f"default/{user_id}".encode()

@@ -122,7 +122,9 @@ class Interleaving(RuleBasedStateMachine):
             arrival = self.partition.arrive(record.offset)
             assert arrival is not Arrival.REREAD
             if arrival is Arrival.APPLY:
-                self.folder.apply(self.partition, Trending(HOME), record)
+                self.folder.apply(
+                    self.partition, Trending(HOME, lambda tenant, item_id: ()), record
+                )
                 self.partition.advance(record.offset)
 
     @rule()

@@ -54,7 +54,7 @@ class World:
             refreshes=self.notes,
             metrics=self.metrics,
         )
-        self.trending = Trending(number)
+        self.trending = Trending(number, lambda tenant, item_id: ())
         self.offset = 0
         self.headers = ()
 

@@ -236,6 +236,51 @@ async def test_crowd_gets_the_light_pass_and_is_refined_when_it_has_gone(tmp_pat
     world.blocks.close()
 
 
+async def test_while_events_wait_to_be_folded_open_feeds_go_on_and_the_others_one_call_at_a_time(
+    tmp_path,
+):
+    world = World(tmp_path, requests_in_flight=4)
+    await world.start()
+    world.refresher.fold_is_behind(True)
+    world.open_feed("reader")
+    world.encoder.gate.clear()
+    world.event("ann")
+    await settle(lambda: world.encoder.requests)
+
+    world.event("bob")
+    world.event("reader")
+    await settle(lambda: len(world.encoder.requests) == 2)
+    await asyncio.sleep(0.05)
+    assert world.encoder.users() == [["ann"], ["reader"]]
+
+    world.encoder.gate.set()
+    await settle(lambda: len(world.outbox.records) == 3)
+    assert world.encoder.users() == [["ann"], ["reader"], ["bob"]], "he had to wait, not to starve"
+    world.running.cancel()
+    world.blocks.close()
+
+
+async def test_the_others_rest_longer_than_they_work_until_the_fold_has_caught_up(tmp_path):
+    world = World(tmp_path)
+    await world.start()
+    world.refresher.fold_is_behind(True)
+    world.encoder.gate.clear()
+    world.event("ann")
+    await settle(lambda: world.encoder.requests)
+    await asyncio.sleep(0.3)
+    world.encoder.gate.set()
+    await settle(lambda: len(world.outbox.records) == 1)
+
+    world.event("bob")
+    await asyncio.sleep(0.3)
+    assert world.encoder.users() == [["ann"]]
+
+    world.refresher.fold_is_behind(False)
+    await settle(lambda: len(world.outbox.records) == 2)
+    world.running.cancel()
+    world.blocks.close()
+
+
 async def test_user_without_events_needs_no_encoder(world):
     world.running = asyncio.create_task(world.refresher.run())  # no model was ever learnt
     user = world.partition.user(b"default/ann")
