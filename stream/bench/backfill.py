@@ -96,7 +96,7 @@ def _run(
     ):
         task = progress.add_task("events folded", total=n_events)
         while True:
-            time.sleep(0.5)
+            time.sleep(0.25)
             if not replay_s and sender.poll() is not None:
                 replay_s = time.monotonic() - start
                 if sender.returncode:
