@@ -154,7 +154,7 @@ class Head:
 class FoldEvent(NamedTuple):
     """A valid event, as the fold wants it (stream/validation.py makes them).
 
-    Not a frozen dataclass, which takes four times as long to make.
+    Not a frozen dataclass: that takes four times as long to make.
     """
 
     event_id: str

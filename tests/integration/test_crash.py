@@ -2,10 +2,13 @@
 
 import shutil
 
+import psutil
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from rocksdict import Options, Rdict
 
+from infra.kafka_broker import await_broker
+from infra.stack.launcher import Silent, running_stack
 from protos.rec.v1.events_pb2 import Event
 from stream.bench.histories import decode_histories, differences
 from stream.bench.loads import N_EVENTS, NOW_MS, SMALL_CHECKPOINTS, Load
@@ -136,3 +139,36 @@ def test_gap_in_the_log_is_read_again_then_accepted_and_counted(world, encoder, 
     ]
     assert worker.metrics()["rereads_total"] == 1
     assert worker.metrics()["lost_offsets_total"] == 4
+
+
+def test_broker_that_is_killed_and_comes_back_loses_nothing(encoder, tmp_path):
+    with running_stack(tmp_path / "kafka", frozenset({"kafka"}), Silent()) as endpoints:
+        world = StreamWorld(endpoints.kafka_bootstrap, tmp_path)
+        try:
+            worker = world.worker(encoder.address, **SMALL_CHECKPOINTS).start().wait_ready()
+            load = Load(world, per_s=1_500).start()
+            for _ in range(2):
+                wait_for_checkpoint(world, 1_000)
+                kill_listener(endpoints.kafka_bootstrap)
+            load.join()
+            world.wait_drained()
+            assert worker.stop() == 0
+
+            oracle = replay(world.log())
+            assert sum(len(user.hashes) for user in oracle.values()) > 0.9 * N_EVENTS
+            assert differences(world.states(), oracle) == []
+        finally:
+            world.close()
+
+
+def kill_listener(address):
+    """SIGKILL of the process that listens there; returns when the stack has started it again."""
+    port = int(address.rpartition(":")[2])
+    (pid,) = {
+        one.pid
+        for one in psutil.net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN and one.laddr.port == port
+    }
+    psutil.Process(pid).kill()
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+    await_broker(address, 60)

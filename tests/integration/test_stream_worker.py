@@ -8,6 +8,7 @@ from protos.rec.v1.events_pb2 import Erasure, Event, EventBatch
 from protos.rec.v1.interests_pb2 import SeenSegment, TrendingList, UserInterests
 from protos.rec.v1.items_pb2 import Item, ItemVector
 from stream.bench.histories import differences
+from stream.bench.loads import N_EVENTS, Load
 from stream.bench.oracle import java_partition, replay
 from stream.bench.stub_encoder import StubEncoder
 from stream.bench.worker_process import wait_for
@@ -227,6 +228,45 @@ def test_encoder_down_loses_nothing_and_its_return_drains_the_backlog(world, enc
     finally:
         again.stop()
         encoder.start()  # for the fixture to stop
+
+
+@pytest.mark.slow
+def test_a_minute_without_the_encoder_holds_up_no_event_and_the_backlog_drains(world, encoder):
+    worker = world.worker(encoder.address).start().wait_ready()
+    world.wait_interests("bo", world.publish("bo", [event("i1")]).get(10).offset)
+    port = encoder.port
+    encoder.stop()
+    outage_s = 60
+    load = Load(world, per_s=N_EVENTS / outage_s).start()
+    for _ in range(5):
+        time.sleep(outage_s / 5)
+        n_due = 0.9 * load.n_sent  # some of it is refused
+        wait_for(lambda n=n_due: folded(worker) >= n, "the fold waits for the encoder", 20)
+    load.join()
+    world.wait_drained()
+    oracle = replay(world.log())
+    with_events = [user for user, history in oracle.items() if history.hashes]
+    n_waiting = len(with_events) - 1  # all but bo, once each
+    wait_for(lambda: worker.metrics()["waiting_users"] == n_waiting, "the lag is not visible")
+
+    again = StubEncoder(port=port).start()
+    try:
+        wait_for(lambda: worker.metrics()["waiting_users"] == 0, "the backlog does not drain")
+        published = world.read(world.topics.interests)
+        states = [UserInterests.FromString(record.value) for record in published]
+        newest = {(state.tenant, state.user_id): state for state in states}
+        for user in with_events:
+            assert newest[user].encoded_offset == oracle[user].watermark
+            assert newest[user].n_events == len(oracle[user].hashes)
+        assert worker.stop() == 0
+        assert differences(world.states(), oracle) == []
+    finally:
+        again.stop()
+        encoder.start()  # for the fixture to stop
+
+
+def folded(worker):
+    return worker.metrics().get('events_total{outcome="applied"}', 0)
 
 
 def test_users_who_are_owed_a_refresh_get_it_after_a_restart_or_with_a_new_model(world, encoder):
