@@ -5,6 +5,7 @@ import shutil
 import psutil
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
+from kafka.errors import KafkaError
 from rocksdict import Options, Rdict
 
 from infra.kafka_broker import await_broker
@@ -150,6 +151,7 @@ def test_broker_that_is_killed_and_comes_back_loses_nothing(encoder, tmp_path):
             for _ in range(2):
                 wait_for_checkpoint(world, 1_000)
                 kill_listener(endpoints.kafka_bootstrap)
+                wait_for(lambda: has_coordinator(world), "the group has no coordinator", 60)
             load.join()
             world.wait_drained()
             assert worker.stop() == 0
@@ -169,6 +171,14 @@ def kill_listener(address):
         for one in psutil.net_connections("tcp")
         if one.status == psutil.CONN_LISTEN and one.laddr.port == port
     }
-    psutil.Process(pid).kill()
-    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+    broker = psutil.Process(pid)
+    broker.kill()
+    psutil.wait_procs([broker], timeout=10)
     await_broker(address, 60)
+
+
+def has_coordinator(world):
+    try:
+        return bool(world.committed())
+    except KafkaError:
+        return False
