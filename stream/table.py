@@ -17,8 +17,9 @@ from protos.history import Shape
 from stream.faust_seams import RocksDisk
 from stream.partition import Partition
 
-_BLOCK_CACHE_BYTES = 8 * 2**20
-"""A partition; faust's default is 2 GiB."""
+_BLOCK_CACHE_BYTES = 2**20
+"""A partition; faust's default is 2 GiB. Heads are cached as objects, and the files by the system;
+a larger one only makes the process grow for hours."""
 _WRITE_BUFFER_BYTES = 4 * 2**20
 
 # faust takes entries out of the mapping, so each table gets its own.
