@@ -3,10 +3,10 @@
 The clock runs from the start of `freshet replay` (its imports and the reading of the file included)
 until the worker has committed the last record, which it does once the state is in the changelog.
 
-Cost model, per event with up to 50 a record (31 are found): the replay makes, checks and sends it in
-15 us, the worker reads, folds and stores it in 20-25 us. Beside each other, with Kafka, on two cores,
-they take some 30 s for a million, and the replay's start 3 s more. An event that has a record to
-itself costs the worker three times as much, and Kafka's client ten times.
+Cost model, per event with up to 50 a record (31 are found): the replay makes, checks and sends it
+in 15 us, the worker reads, folds and stores it in 20-25 us. Beside each other, with Kafka, on two
+cores, they take some 30 s for a million, and the replay's start 3 s more. An event that has a
+record to itself costs the worker three times as much, and Kafka's client ten times.
 """
 
 import os
