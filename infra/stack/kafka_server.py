@@ -183,7 +183,7 @@ def kafka_service(
     tool = (str(java), "-cp", f"{jars}/*", f"-Dlog4j2.configurationFile={log4j}")
     if not (logs / "meta.properties").exists():
         _format(tool, properties)
-    # One tier of compilation: the second costs a broker on a few cores more than it ever gives back.
+    # One tier of compilation: the second costs a broker on few cores more than it gives back.
     jvm = (
         f"-Xmx{HEAP_MB}m",
         "-XX:+UseSerialGC",
