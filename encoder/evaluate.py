@@ -1,125 +1,127 @@
-"""Leave-one-out evaluation of what is served, beside two baselines on the same split.
+"""Evaluation of what is served, beside two baselines on the same split.
 
-The last event of each user (by time, ties in the order of the file) is the target; everything
-before it is history. Full ranking over the catalogue, items of the history left out. Ours goes the
-way of serving: codes, memory blocks of closed segments, K interests, an item's score the largest
-dot product.
+Ours goes the way of serving: codes, memory blocks of closed segments, K interests, an item's score
+the largest dot product.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torchmetrics.retrieval import RetrievalHitRate, RetrievalMRR, RetrievalNormalizedDCG
 
 from encoder.baselines import CoOccurrence, Popularity
 from encoder.bundle import Bundle
 from encoder.codebook import Floats
 from encoder.engine import Engine, ItemState, Memory, UserInput
 from encoder.histories import History
-from protos.errors import InvalidInput
+from encoder.ranking import (
+    Ranking,
+    Score,
+    Values,
+    accuracy,
+    beyond_accuracy,
+    by_group,
+    means,
+    rank,
+)
+from encoder.splits import Split
 from protos.segments import Columns
 
-TOP = 200
-USERS_AT_ONCE = 64
 PROTOCOL = (
     "leave-one-out: last event of each user by time (ties in file order); full ranking over the "
     "catalogue; items of the history left out; ours as served (codes, memory blocks, K interests)"
 )
+LENGTHS = (20, 50, 200, 1_000)
+"""Edges of the groups by length of history."""
+POPULARITIES = (10, 50, 200, 1_000)
+"""Edges of the groups by events of the target."""
 
-Scores = Floats
-"""(B, N)"""
+OnCase = Callable[[str, int, int], None]
+"""(recommender, cases done, of)"""
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
-    histories: Sequence[History]
-    """Without the last event; at least one event each."""
-    targets: Sequence[int]
-    """The item of the last event."""
+class Evaluated:
+    """One recommender on a split."""
+
+    ranking: Ranking
+    values: Mapping[str, Values]
+    """By metric, one a case."""
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return means(self.values)
 
 
-def leave_one_out(histories: Sequence[History], n_held: int = 1) -> Split:
-    """Hold out the `n_held`-th event from the end of each user, and drop what comes after it.
+def evaluate_all(
+    bundle: Bundle, split: Split, known: Sequence[History], progress: OnCase
+) -> dict[str, Evaluated]:
+    """Rank with ours and the baselines.
 
-    Raises InvalidInput when nobody has enough events.
+    Args:
+        known: what the baselines learn from: what the model was trained on.
     """
-    usable = [history for history in histories if len(history) > n_held]
-    if not usable:
-        raise InvalidInput(f"no user has more than {n_held} events; nothing can be held out")
-    cut = [history.first(len(history) - n_held) for history in usable]
-    targets = [int(h.item_rows[len(c)]) for h, c in zip(usable, cut, strict=True)]
-    return Split(cut, targets)
-
-
-def compare(
-    bundle: Bundle, split: Split, progress: Callable[[str, int, int], None]
-) -> dict[str, dict[str, float]]:
-    """Return metrics by recommender. `progress` hears (name, users done, of)."""
     n_items = len(bundle.catalogue.item_ids)
     served = Served(bundle)
-    popularity, neighbours = (kind(split.histories, n_items) for kind in (Popularity, CoOccurrence))
-    rankers: dict[str, Callable[[Sequence[History]], Scores]] = {
+    popularity, neighbours = (kind(known, n_items) for kind in (Popularity, CoOccurrence))
+    rankers: dict[str, Score] = {
         "refined": lambda histories: served.scores(histories, refine=True),
         "coarse": lambda histories: served.scores(histories, refine=False),
         "cooccurrence": lambda histories: np.stack([neighbours.scores(h) for h in histories]),
         "popularity": lambda histories: np.stack([popularity.scores(h) for h in histories]),
     }
     found = {}
-    for name, rank in rankers.items():
+    for name, score in rankers.items():
 
-        def done(n_users: int, name: str = name) -> None:
-            progress(name, n_users, len(split.targets))
+        def done(n_cases: int, name: str = name) -> None:
+            progress(name, n_cases, len(split))
 
-        found[name] = evaluate_scores(split, rank, done)
+        ranking = rank(split, score, done)
+        found[name] = Evaluated(ranking, accuracy(ranking.hits))
     return found
 
 
-def evaluate_scores(
-    split: Split,
-    rank: Callable[[Sequence[History]], Scores],
-    progress: Callable[[int], None] = lambda done: None,
-) -> dict[str, float]:
-    """Return HR@1/5/10/50, NDCG@10 and MRR@200 of a recommender."""
-    tops, hits = [], []
-    for begin in range(0, len(split.targets), USERS_AT_ONCE):
-        chunk = slice(begin, begin + USERS_AT_ONCE)
-        scores = rank(split.histories[chunk]).astype(np.float64)
-        for row, history in enumerate(split.histories[chunk]):
-            scores[row, history.item_rows] = -np.inf
-        top = np.argsort(-scores, axis=1, kind="stable")[:, :TOP]
-        tops.append(np.take_along_axis(scores, top, axis=1))
-        hits.append(top == np.array(split.targets[chunk])[:, None])
-        progress(min(begin + USERS_AT_ONCE, len(split.targets)))
-    return metrics_of(np.concatenate(hits))
+def details(
+    evaluated: Mapping[str, Evaluated], bundle: Bundle, split: Split, known: Sequence[History]
+) -> dict[str, dict[str, object]]:
+    """Return, for each recommender, what lies beyond the mean accuracy: coverage, novelty and
+    diversity; accuracy by length of history and by popularity of the target."""
+    rows = np.concatenate([history.item_rows for history in known])
+    popularity = np.bincount(rows, minlength=len(bundle.catalogue.item_ids)).astype(np.float64)
+    lengths = np.array([len(history) for history in split.histories], np.float64)
+    return {
+        name: {
+            "beyond": beyond_accuracy(one.ranking, popularity, bundle.catalogue.embeddings),
+            "by_length": by_group(one.values, lengths, LENGTHS),
+            "by_popularity": by_group(one.values, popularity[one.ranking.targets], POPULARITIES),
+        }
+        for name, one in evaluated.items()
+    }
 
 
-def metrics_of(hits: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> dict[str, float]:
-    """Return metrics of ranked lists, (B, places) bool, best place first."""
-    n_users, n_places = hits.shape
-    places = torch.arange(n_places, 0, -1.0).repeat(n_users)
-    users = torch.arange(n_users).repeat_interleave(n_places)
-    target = torch.from_numpy(hits.ravel())
-    wanted = {f"hr@{k}": RetrievalHitRate(top_k=k) for k in (1, 5, 10, 50)}
-    metrics = {**wanted, "ndcg@10": RetrievalNormalizedDCG(top_k=10), f"mrr@{TOP}": RetrievalMRR()}
-    return {name: round(float(m(places, target, indexes=users)), 5) for name, m in metrics.items()}
+def evaluate_scores(split: Split, score: Score) -> dict[str, float]:
+    """Return the mean accuracy of one recommender."""
+    return means(accuracy(rank(split, score).hits))
 
 
 class Served:
     """Scores of histories as a worker and a vector store would give them."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+        """
+        Args:
+            device: where the bundle's model is.
+        """
         self._bundle = bundle
-        self._engine = Engine(bundle)
+        self._engine = Engine(bundle, device)
         catalogue = bundle.catalogue
         found = self._engine.encode_items(catalogue.texts, range(len(catalogue.texts)))
         self._states: Sequence[ItemState] = found.states
 
-    def scores(self, histories: Sequence[History], *, refine: bool) -> Scores:
+    def scores(self, histories: Sequence[History], *, refine: bool) -> Floats:
         """(B, N), the largest dot product over the K interests."""
         vectors = self.interests(histories, refine=refine)
-        best: Scores = (vectors @ self._bundle.catalogue.embeddings.T).max(axis=1)
+        best: Floats = (vectors @ self._bundle.catalogue.embeddings.T).max(axis=1)
         return best
 
     def interests(self, histories: Sequence[History], *, refine: bool) -> Floats:

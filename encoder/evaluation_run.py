@@ -11,8 +11,9 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from encoder.bundle import load_bundle
-from encoder.evaluate import PROTOCOL, compare, leave_one_out
+from encoder.evaluate import PROTOCOL, evaluate_all
 from encoder.histories import read_histories
+from encoder.splits import leave_one_out
 from encoder.threads import N_THREADS
 from infra.datasets import load
 
@@ -31,9 +32,10 @@ def evaluate_bundle(bundle: Path, data: str, data_dir: Path | None, *, as_json: 
                 tasks[name] = bars.add_task(name, total=of)
             bars.update(tasks[name], completed=done)
 
-        figures = compare(loaded, split, show)
+        found = evaluate_all(loaded, split, split.histories, show)
+        figures = {name: one.figures for name, one in found.items()}
     if as_json:
-        found = {
+        said = {
             "model_version": loaded.model_version,
             "codebook_version": loaded.codebook_version,
             "data": dataset.name,
@@ -41,17 +43,19 @@ def evaluate_bundle(bundle: Path, data: str, data_dir: Path | None, *, as_json: 
             "protocol": PROTOCOL,
             "figures": figures,
         }
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(said))
         return
     console = Console()
     console.print(figures_table(figures))
     console.print(f"{len(split.targets):,} users; {PROTOCOL}", highlight=False)
 
 
+SHOWN = ("hr@1", "hr@5", "hr@10", "hr@50", "ndcg@10", "mrr@200")
+
+
 def figures_table(figures: Mapping[str, Mapping[str, float]]) -> Table:
     """Return one row a recommender, one column a metric."""
-    names = list(next(iter(figures.values())))
-    table = Table("", *(name.upper() for name in names))
+    table = Table("", *(name.upper() for name in SHOWN))
     for recommender, values in figures.items():
-        table.add_row(recommender, *(f"{values[name]:.4f}" for name in names))
+        table.add_row(recommender, *(f"{values[name]:.4f}" for name in SHOWN))
     return table

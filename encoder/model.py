@@ -20,6 +20,9 @@ class CatalogueTokens:
     tokens: Tensor  # (N, T) int
     lengths: Tensor  # (N,) int
 
+    def to(self, device: torch.device) -> "CatalogueTokens":
+        return CatalogueTokens(self.tokens.to(device), self.lengths.to(device))
+
     def take(self, places: Tensor) -> "CatalogueTokens":
         return CatalogueTokens(self.tokens[places], self.lengths[places])
 

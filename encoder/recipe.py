@@ -28,10 +28,25 @@ class Recipe:
     n_windows: int = 2
     n_samples: int = 4
     rows_a_batch: int = 32
+    validation_users: int = 500
+    """Whose last event but the test's is held out of training, to choose the best epoch."""
+    patience: int = 3
+    """Epochs without a better NDCG@10 on them, after which training ends; 0 trains to the end and
+    takes the last weights."""
+    bf16: bool = False
+    """Multiply matrices in bf16."""
 
     def quick(self) -> "Recipe":
         """Return the recipe for a bundle in some 20 seconds, good for tests of plumbing only."""
-        return replace(self, epochs=1, warm_epochs=1, coder_steps=30, n_windows=1, n_samples=2)
+        return replace(
+            self,
+            epochs=1,
+            warm_epochs=1,
+            coder_steps=30,
+            n_windows=1,
+            n_samples=2,
+            validation_users=0,
+        )
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)

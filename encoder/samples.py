@@ -8,7 +8,7 @@ have segments: the evaluation is over users, not over events.
 Shapes: U rows of segments, G windows a row, P samples a window, n items of a window, W targets.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,16 @@ class Batch:
     targets: Tensor  # (U * G, P, W) int, NO_ITEM beyond the history
     is_sample: Tensor  # (U * G, P) bool
 
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(
+            self.rows.to(device),
+            self.next_rows.to(device),
+            self.window_rows.to(device),
+            self.window_counts.to(device),
+            self.targets.to(device),
+            self.is_sample.to(device),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -41,37 +51,45 @@ class Sampling:
     rows_a_batch: int = 32
 
 
-def epoch_batches(
+Plan = Sequence[Sequence[int]]
+"""Batches as places of histories."""
+
+
+def plan_epoch(
+    lengths: Sequence[int], config: ModelConfig, sampling: Sampling, rng: np.random.Generator
+) -> Plan:
+    """Return batches that visit each history once, in random order, neighbours alike in length."""
+    jitter = rng.uniform(0.8, 1.25, len(lengths))
+    order = np.argsort(np.asarray(lengths) * jitter)
+    batches: list[list[int]] = [[]]
+    n_rows = 0
+    for user in order:
+        rows = -(-lengths[user] // config.segment_size)
+        if batches[-1] and n_rows + rows > sampling.rows_a_batch:
+            batches.append([])
+            n_rows = 0
+        batches[-1].append(int(user))
+        n_rows += rows
+    return [batches[place] for place in rng.permutation(len(batches))]
+
+
+def make_batch(
     histories: Sequence[History],
     codes: Codes,
     config: ModelConfig,
     sampling: Sampling,
     rng: np.random.Generator,
-) -> Iterator[Batch]:
-    """Yield batches that visit each history once, in random order, neighbours alike in length.
+) -> Batch:
+    """Return the segments of these histories, and samples in them.
 
     Args:
         histories: at least two events each.
         codes: (N, Q) of the catalogue.
         config: sizes.
         sampling: how many samples.
-        rng: the caller's, so that epochs differ and a seed repeats them.
+        rng: a generator for this batch alone makes it the same however one came to it.
     """
-    histories = [shuffle_ties(history, rng) for history in histories]
-    jitter = rng.uniform(0.8, 1.25, len(histories))
-    order = np.argsort([len(h) * j for h, j in zip(histories, jitter, strict=True)])
-    batches: list[list[int]] = [[]]
-    n_rows = 0
-    for user in order:
-        rows = -(-len(histories[user]) // config.segment_size)
-        if batches[-1] and n_rows + rows > sampling.rows_a_batch:
-            batches.append([])
-            n_rows = 0
-        batches[-1].append(int(user))
-        n_rows += rows
-    for place in rng.permutation(len(batches)):
-        users = [histories[user] for user in batches[place]]
-        yield _batch(users, codes, config, sampling, rng)
+    return _batch([shuffle_ties(h, rng) for h in histories], codes, config, sampling, rng)
 
 
 def shuffle_ties(history: History, rng: np.random.Generator) -> History:
@@ -86,9 +104,9 @@ def shuffle_ties(history: History, rng: np.random.Generator) -> History:
     )
 
 
-def n_batches(histories: Sequence[History], config: ModelConfig, sampling: Sampling) -> int:
+def n_batches(lengths: Sequence[int], config: ModelConfig, sampling: Sampling) -> int:
     """Return about how many batches an epoch has, for schedules."""
-    rows = sum(-(-len(history) // config.segment_size) for history in histories)
+    rows = sum(-(-length // config.segment_size) for length in lengths)
     return max(1, -(-rows // sampling.rows_a_batch))
 
 

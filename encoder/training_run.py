@@ -16,29 +16,37 @@ from rich.progress import (
 )
 
 from encoder.bundle import refuse_foreign_folder, save_bundle
-from encoder.config import ModelConfig
-from encoder.evaluate import PROTOCOL, compare, leave_one_out
+from encoder.evaluate import PROTOCOL, evaluate_all
 from encoder.evaluation_run import figures_table
 from encoder.histories import read_histories
-from encoder.recipe import Recipe
+from encoder.peers import Peers
+from encoder.run_file import Run
+from encoder.run_folder import RunFolder
+from encoder.splits import Split, leave_one_out
+from encoder.start import Texts
 from encoder.threads import N_THREADS
-from encoder.train import Progress as Step
-from encoder.train import Texts, train_bundle
+from encoder.train import Trained, Watch, train
+from encoder.trainer import Step
 from infra.bench import machine
 from infra.datasets import load
 from infra.settings import SharedSettings
 
 
-def train_to_bundle(
-    data: str, data_dir: Path | None, out: Path | None, recipe: Recipe, *, is_quick: bool
-) -> None:
-    """Train on a data set, evaluate as served, and write the bundle; progress on standard error."""
+def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
+    """Train on a data set, evaluate as served, and write the bundle; progress on standard error.
+
+    Killed and called again, it goes on where it was.
+    """
     started = time.monotonic()
-    console = Console(stderr=True)
-    torch.set_num_threads(N_THREADS)
-    folder = out or SharedSettings().state / "bundle"
-    refuse_foreign_folder(folder)
-    dataset = load(data, data_dir)
+    peers = Peers.join()
+    console = Console(stderr=True, quiet=not peers.is_first)
+    torch.set_num_threads(max(1, N_THREADS // peers.count))
+    out = run.out or SharedSettings().state / "bundle"
+    folder = RunFolder(out)
+    if peers.is_first:
+        refuse_foreign_folder(out)
+        folder.claim(run.to_dict())
+    dataset = load(run.data, data_dir)
     texts = Texts(dataset.items["item_id"].to_pylist(), dataset.items["text"].to_pylist())
     split = leave_one_out(read_histories(dataset.events, texts.item_ids))
     console.print(
@@ -46,24 +54,64 @@ def train_to_bundle(
         f"{sum(map(len, split.histories)):,} events to learn from"
     )
     with Screen(console) as screen:
-        bundle, shares = train_bundle(texts, split.histories, ModelConfig(), recipe, screen.step)
-        trained_s = time.monotonic() - started
-        figures = compare(bundle, split, screen.evaluated)
-    made = {"recipe": recipe.to_dict(), "win_shares": shares, "train_seconds": round(trained_s, 1)}
-    metrics = {
+        trained = train(
+            texts,
+            split.histories,
+            run.model,
+            run.recipe,
+            folder,
+            peers=peers,
+            watch=Watch(screen.coder, screen.step, screen.validated),
+        )
+        if peers.is_first:
+            found = evaluate_all(trained.bundle, split, split.histories, screen.evaluated)
+            figures = {name: one.figures for name, one in found.items()}
+    if peers.is_first:
+        metrics = _metrics(run, dataset.name, split, trained, figures, is_quick)
+        version = save_bundle(replace(trained.bundle, metrics=metrics), out)
+        folder.finish()
+        console.print(figures_table(figures))
+        for stage, one in trained.throughputs.items():
+            console.print(
+                f"{stage}: {one.events_per_s:,.0f} events/s, "
+                f"{one.share_of_peak:.0%} of the peak of a matrix product here"
+            )
+        console.print(f"model {version} in {out}, {time.monotonic() - started:.0f} s in all")
+    peers.leave()
+
+
+def _metrics(
+    run: Run,
+    data: str,
+    split: Split,
+    trained: Trained,
+    figures: dict[str, dict[str, float]],
+    is_quick: bool,
+) -> dict[str, object]:
+    story = trained.story
+    return {
         "figures": figures,
         "protocol": PROTOCOL,
-        "trained_on": "all events but each user's last",
-        "data": dataset.name,
+        "trained_on": "all events but each user's last, and but the validation users' last then",
+        "data": data,
         "n_users": len(split.targets),
         "quick": is_quick,
-        **made,
+        "recipe": run.recipe.to_dict(),
+        "win_shares": trained.win_shares,
+        "validations": [
+            {"epoch": epoch, "ndcg@10": round(value, 5)} for epoch, value in story.validations
+        ],
+        "train_seconds": round(story.seconds, 1),
+        "throughput": {
+            stage: {
+                "events_per_s": round(one.events_per_s),
+                "share_of_matmul_peak": round(one.share_of_peak, 3),
+            }
+            for stage, one in trained.throughputs.items()
+        },
         "machine": machine(),
         "torch": torch.__version__,
     }
-    version = save_bundle(replace(bundle, metrics=metrics), folder)
-    console.print(figures_table(figures))
-    console.print(f"model {version} in {folder}, {time.monotonic() - started:.0f} s in all")
 
 
 class Screen:
@@ -87,15 +135,20 @@ class Screen:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
+    def coder(self, done: int, of: int, loss: float) -> None:
+        self._show("items", done, of, f"1 - cos {loss:.2f}")
+
     def step(self, step: Step) -> None:
-        if step.stage not in self._tasks:
-            self._tasks[step.stage] = self._bars.add_task(step.stage, losses="")
-        self._bars.update(
-            self._tasks[step.stage],
-            completed=step.done,
-            total=step.of,
-            losses=" ".join(f"{name} {loss:.2f}" for name, loss in step.losses.items()),
-        )
+        losses = " ".join(f"{name} {loss:.2f}" for name, loss in step.losses.items())
+        self._show(step.stage, step.done, step.of, losses)
+
+    def validated(self, step: Step, value: float) -> None:
+        self._bars.console.print(f"epoch {step.epoch + 1}: validation NDCG@10 {value:.4f}")
 
     def evaluated(self, name: str, done: int, of: int) -> None:
-        self.step(Step(f"evaluate {name}", done, of, {}))
+        self._show(f"evaluate {name}", done, of, "")
+
+    def _show(self, what: str, done: int, of: int, losses: str) -> None:
+        if what not in self._tasks:
+            self._tasks[what] = self._bars.add_task(what, losses="")
+        self._bars.update(self._tasks[what], completed=done, total=of, losses=losses)

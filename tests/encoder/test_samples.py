@@ -3,7 +3,7 @@ import pytest
 
 from encoder.histories import History
 from encoder.light import NO_BLOCK
-from encoder.samples import NO_ITEM, Sampling, epoch_batches, shuffle_ties
+from encoder.samples import NO_ITEM, Sampling, make_batch, plan_epoch, shuffle_ties
 from tests.encoder.tiny import CONFIG
 
 SAMPLING = Sampling(n_windows=2, n_samples=3, n_targets=4, rows_a_batch=4)
@@ -20,7 +20,7 @@ def history(n_events, first=0):
 @pytest.mark.parametrize("n_events", [2, 8, 9, 17, 40])
 def test_samples_see_the_past_and_their_targets_are_the_future(n_events):
     rng = np.random.default_rng(0)
-    (batch,) = epoch_batches([history(n_events)], CODES, CONFIG, SAMPLING, rng)
+    batch = make_batch([history(n_events)], CODES, CONFIG, SAMPLING, rng)
     n_rows = len(batch.rows.lengths)
     counts = batch.rows.counts.view(n_rows * SAMPLING.n_windows, -1)
 
@@ -41,7 +41,7 @@ def test_samples_see_the_past_and_their_targets_are_the_future(n_events):
 
 def test_rows_know_the_segments_before_them():
     rng = np.random.default_rng(0)
-    (batch,) = epoch_batches([history(8 * 5)], CODES, CONFIG, SAMPLING, rng)
+    batch = make_batch([history(8 * 5)], CODES, CONFIG, SAMPLING, rng)
 
     assert batch.rows.lengths.tolist() == [8] * 5
     assert batch.rows.prior.tolist()[0] == [NO_BLOCK] * 3
@@ -49,12 +49,13 @@ def test_rows_know_the_segments_before_them():
 
 
 def test_every_history_is_visited_once_an_epoch():
-    users = [history(n, first=n) for n in (3, 5, 9, 30, 12, 4)]
-    batches = epoch_batches(users, CODES, CONFIG, SAMPLING, np.random.default_rng(1))
+    lengths = [3, 5, 9, 30, 12, 4]
 
-    seen = sum(int(batch.rows.lengths.sum()) for batch in batches)
+    plan = plan_epoch(lengths, CONFIG, SAMPLING, np.random.default_rng(1))
 
-    assert seen == 3 + 5 + 9 + 30 + 12 + 4
+    assert sorted(user for batch in plan for user in batch) == list(range(6))
+    rows = [sum(-(-lengths[user] // CONFIG.segment_size) for user in batch) for batch in plan]
+    assert all(n <= SAMPLING.rows_a_batch for n in rows)
 
 
 def test_only_events_of_one_moment_change_places():

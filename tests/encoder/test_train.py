@@ -1,15 +1,25 @@
 import numpy as np
 import pytest
+import torch
 
-from encoder.evaluate import Served, evaluate_scores, leave_one_out
+from encoder.evaluate import Served, evaluate_scores
 from encoder.histories import History
 from encoder.recipe import Recipe
-from encoder.train import Texts, train_bundle
+from encoder.run_folder import RunFolder
+from encoder.splits import leave_one_out
+from encoder.start import Texts
+from encoder.train import Story, Watch, train
 from protos.errors import InvalidInput
 from tests.encoder.tiny import CONFIG
 
 RECIPE = Recipe(
-    epochs=2, warm_epochs=2, coder_steps=10, n_samples=2, rows_a_batch=8, learning_rate=5e-3
+    epochs=2,
+    warm_epochs=2,
+    coder_steps=10,
+    n_samples=2,
+    rows_a_batch=8,
+    learning_rate=5e-3,
+    validation_users=10,
 )
 TEXTS = Texts([f"i{n}" for n in range(24)], [f"thing number {n}" for n in range(24)])
 
@@ -29,33 +39,79 @@ def walkers(n_users, n_events=12):
     ]
 
 
-def silent(step):
-    """Nobody watches."""
+@pytest.fixture
+def folder(tmp_path):
+    folder = RunFolder(tmp_path / "bundle")
+    folder.claim({})
+    return folder
 
 
-def test_what_follows_is_learned_coarse_and_refined():
+def test_what_follows_is_learned_coarse_and_refined(folder):
     split = leave_one_out(walkers(60))
     steps = []
 
-    bundle, win_shares = train_bundle(TEXTS, split.histories, CONFIG, RECIPE, steps.append)
+    trained = train(
+        TEXTS, split.histories, CONFIG, RECIPE, folder, watch=Watch(on_step=steps.append)
+    )
 
-    served = Served(bundle)
+    served = Served(trained.bundle)
     for refine in (False, True):
         found = evaluate_scores(
             split, lambda histories, r=refine: served.scores(histories, refine=r)
         )
         assert found["hr@5"] > 0.8  # by chance: 5 of the 13 items that are not seen
-    assert sum(win_shares) == pytest.approx(1, abs=0.01)
-    assert {step.stage for step in steps} == {"items", "warm-up", "all"}
+    assert sum(trained.win_shares) == pytest.approx(1, abs=0.01)
+    assert {step.stage for step in steps} == {"warm-up", "all"}
+    assert [epoch for epoch, _ in trained.story.validations] == [2, 3]
 
 
-def test_the_same_seed_gives_the_same_model():
-    quick = Recipe(epochs=1, warm_epochs=1, coder_steps=2, rows_a_batch=8)
+class Killed(BaseException):
+    """As a signal would."""
 
-    first, second = (train_bundle(TEXTS, walkers(10), CONFIG, quick, silent)[0] for _ in range(2))
 
-    np.testing.assert_array_equal(first.catalogue.embeddings, second.catalogue.embeddings)
-    np.testing.assert_array_equal(first.catalogue.codes, second.catalogue.codes)
+@pytest.mark.parametrize("after", [1, 9, 16, 27])
+def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, monkeypatch, after):
+    monkeypatch.setattr("encoder.train.CHECKPOINT_S", 0.0)
+    whole = RunFolder(tmp_path / "whole")
+    whole.claim({})
+    expected = train(TEXTS, walkers(60), CONFIG, RECIPE, whole)
+    n_steps = 0
+
+    def kill(step):
+        nonlocal n_steps
+        n_steps += 1
+        if n_steps == after:
+            raise Killed
+
+    folder = RunFolder(tmp_path / "killed")
+    folder.claim({})
+    with pytest.raises(Killed):
+        train(TEXTS, walkers(60), CONFIG, RECIPE, folder, watch=Watch(on_step=kill))
+    torch.manual_seed(5)  # another process has drawn other numbers
+    resumed = train(TEXTS, walkers(60), CONFIG, RECIPE, folder, watch=Watch(on_step=kill))
+
+    for name, weight in expected.bundle.model.state_dict().items():
+        torch.testing.assert_close(resumed.bundle.model.state_dict()[name], weight, rtol=0, atol=0)
+    assert resumed.story.validations == expected.story.validations
+    assert resumed.win_shares == expected.win_shares
+
+
+def test_another_run_does_not_continue_this_one(tmp_path):
+    RunFolder(tmp_path / "bundle").claim({"data": "a"})
+
+    RunFolder(tmp_path / "bundle").claim({"data": "a"})
+    with pytest.raises(InvalidInput, match="another run that has not ended"):
+        RunFolder(tmp_path / "bundle").claim({"data": "b"})
+
+
+def test_patience_ends_a_run_and_the_best_weights_are_taken():
+    story = Story([(0, 0.1), (1, 0.3), (2, 0.2)])
+
+    assert story.best == 0.3
+    assert not story.is_over(2)
+    story.validations.append((3, 0.3))
+    assert story.is_over(2)
+    assert not story.is_over(0), "without patience it goes on to the end"
 
 
 @pytest.mark.parametrize(
@@ -66,6 +122,6 @@ def test_the_same_seed_gives_the_same_model():
         (TEXTS, walkers(3, n_events=1), "no user has two events"),
     ],
 )
-def test_data_that_cannot_be_learned_from_is_one_clear_error(texts, histories, reason):
+def test_data_that_cannot_be_learned_from_is_one_clear_error(texts, histories, reason, folder):
     with pytest.raises(InvalidInput, match=reason):
-        train_bundle(texts, histories, CONFIG, RECIPE, silent)
+        train(texts, histories, CONFIG, RECIPE, folder)

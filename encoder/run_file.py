@@ -1,0 +1,77 @@
+"""One file a training run: what to learn from, the model's sizes, the recipe.
+
+    data = "ml-1m"
+    out = "bundles/ml-1m"
+
+    [model]              # encoder/config.py
+    n_interests = 4
+
+    [recipe]             # encoder/recipe.py
+    epochs = 20
+
+What a file leaves out is as the two modules say. A name that is not known is an error.
+"""
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from encoder.config import ModelConfig
+from encoder.recipe import Recipe
+from protos.errors import InvalidInput
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    data: str = "ml-100k"
+    """A known data set, or the path of one."""
+    out: Path | None = None
+    """The bundle; beside the file that says it. Default <state>/bundle."""
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    recipe: Recipe = dataclasses.field(default_factory=Recipe)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return what decides the result."""
+        return {
+            "data": self.data,
+            "model": self.model.to_dict(),
+            "recipe": self.recipe.to_dict(),
+        }
+
+
+def read_run(path: Path) -> Run:
+    """Raises InvalidInput when it cannot be read, or says what is not known."""
+    try:
+        table = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidInput(f"{path} is no run file: {error}") from error
+    table["model"] = _made(ModelConfig, table.get("model", {}), f"{path} [model]")
+    table["recipe"] = _made(Recipe, table.get("recipe", {}), f"{path} [recipe]")
+    run = _made(Run, table, str(path))
+    out = run.out and path.parent / run.out
+    return dataclasses.replace(run, out=out)
+
+
+def _made(kind: type[T], table: Mapping[str, Any], where: str) -> T:
+    if not isinstance(table, Mapping):
+        raise InvalidInput(f"{where} must be a table")
+    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for name in table:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise InvalidInput(f"{where}: {name} is not known; {hint}")
+    try:
+        return TypeAdapter(kind).validate_python(table, strict=False)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise InvalidInput(f"{where}: {name}: {first['msg']}") from error

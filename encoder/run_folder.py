@@ -1,0 +1,94 @@
+"""What a run leaves behind while it trains: `<bundle>.run/`, beside the bundle it will become.
+
+    run.json       what decides the result; another run does not continue this one
+    start/         a bundle: what training starts from
+    checkpoint.pt  the newest whole state
+    best.pt        the weights that did best on the validation split
+    log.csv        a line every few steps, and one for each validation
+    tensorboard/   the same, as TensorBoard reads it
+
+A killed run is continued by the same command. Files are written beside their place and renamed, so
+none is ever half there. A run that ends keeps log.csv and tensorboard/ only.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from encoder.bundle import Bundle, load_bundle, save_bundle
+from protos.errors import InvalidInput, NotReady
+
+
+class RunFolder:
+    def __init__(self, out: Path) -> None:
+        self.path = out.with_name(f"{out.name}.run")
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.csv"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    def claim(self, decides: Mapping[str, object]) -> None:
+        """Make the folder this run's, or continue it.
+
+        Args:
+            decides: JSON; what the result depends on.
+
+        Raises InvalidInput when another run that has not ended stands there.
+        """
+        said = json.dumps(decides, indent=1, sort_keys=True)
+        file = self.path / "run.json"
+        if file.exists() and file.read_text() != said:
+            raise InvalidInput(
+                f"{self.path} holds another run that has not ended; run its command again to "
+                "continue it, remove the folder to give it up, or choose another --out"
+            )
+        if not file.exists():
+            shutil.rmtree(self.path, ignore_errors=True)
+            self.path.mkdir(parents=True)
+            _write(file, said.encode())
+
+    def load_start(self) -> Bundle | None:
+        folder = self.path / "start"
+        return load_bundle(folder) if folder.exists() else None
+
+    def save_start(self, bundle: Bundle) -> None:
+        save_bundle(bundle, self.path / "start")
+
+    def load(self, name: str, device: torch.device) -> dict[str, Any] | None:
+        """Return a saved state (checkpoint, best), None when there is none yet."""
+        file = self.path / f"{name}.pt"
+        if not file.exists():
+            return None
+        try:
+            return cast(dict[str, Any], torch.load(file, map_location=device, weights_only=True))
+        except Exception as error:
+            raise NotReady(f"{file} is damaged ({error}); remove it to begin anew") from error
+
+    def save(self, name: str, state: Mapping[str, object]) -> None:
+        fresh = self.path / f".{name}.pt"
+        with fresh.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self.path / f"{name}.pt")
+
+    def finish(self) -> None:
+        """Keep only what people read afterwards."""
+        for name in ("checkpoint.pt", "best.pt", "run.json"):
+            (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / "start", ignore_errors=True)
+
+
+def _write(path: Path, blob: bytes) -> None:
+    fresh = path.with_name(f".{path.name}")
+    fresh.write_bytes(blob)
+    fresh.replace(path)

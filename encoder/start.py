@@ -1,0 +1,109 @@
+"""What a run starts from: everything but what the light and the LLM recommender learn.
+
+    1. tokenizer and co-occurrence factors of the catalogue (seconds, no gradient)
+    2. coder: the factors from text; codebook: fitted on the coder's embeddings
+    3. a model whose item vectors start at the factors
+
+It is a bundle like any other, so a resumed run reads back what it started from.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encoder.bundle import Bundle, Catalogue
+from encoder.coder import codebook_of, fit_coder, start_from
+from encoder.config import ModelConfig
+from encoder.grouped_llm import default_llm_config
+from encoder.histories import History
+from encoder.items import ItemTower
+from encoder.model import CatalogueTokens, Recommender
+from encoder.neighbours import cooccurrence, item_factors
+from encoder.recipe import Recipe
+from encoder.texts import item_tokens, train_tokenizer
+from protos.errors import InvalidInput
+
+REACH = 30
+"""Events apart within which two items are neighbours."""
+
+OnStep = Callable[[int, int, float], None]
+"""(steps done, of, loss) of the coder"""
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """The catalogue as given."""
+
+    item_ids: Sequence[str]
+    texts: Sequence[str]
+
+
+def checked(texts: Texts, histories: Sequence[History]) -> list[History]:
+    """Return the histories that can be learned from.
+
+    Raises InvalidInput for an empty or ambiguous catalogue, or when no user has two events.
+    """
+    usable = [history for history in histories if len(history) >= 2]
+    if not texts.item_ids:
+        raise InvalidInput("the catalogue is empty; import items first")
+    if len(set(texts.item_ids)) != len(texts.item_ids):
+        raise InvalidInput("the catalogue names an item twice; item ids must be unique")
+    if not usable:
+        raise InvalidInput("no user has two events; there is nothing to learn from")
+    return usable
+
+
+def starting_bundle(
+    texts: Texts, histories: Sequence[History], config: ModelConfig, recipe: Recipe, on_step: OnStep
+) -> Bundle:
+    """Return an untrained bundle; the same arguments give the same on the same machine.
+
+    Args:
+        histories: what `checked` returned.
+    """
+    torch.manual_seed(recipe.seed)
+    rng = np.random.default_rng(recipe.seed)
+    tokenizer = train_tokenizer(texts.texts)
+    tokens = CatalogueTokens(
+        *map(torch.from_numpy, item_tokens(tokenizer, texts.texts, config.max_item_tokens))
+    )
+    counts = cooccurrence(histories, len(texts.item_ids), reach=REACH)
+    factors = torch.from_numpy(item_factors(counts, config.dim, recipe.seed))
+    llm_config = default_llm_config(config, tokenizer.get_vocab_size())
+    coder = _fitted_coder(config, llm_config, tokens, factors, recipe, rng, on_step)
+    codebook, codes = codebook_of(config, coder, tokens, recipe.seed)
+    model = Recommender(config, llm_config, codebook, len(factors))
+    model.tower.load_state_dict(coder.state_dict(), strict=False)
+    start_from(model.tower, factors)
+    catalogue = Catalogue(texts.item_ids, texts.texts, factors.numpy(), codes)
+    return Bundle(config, llm_config, model, codebook, coder, tokenizer, catalogue, {})
+
+
+def tokens_of(bundle: Bundle) -> CatalogueTokens:
+    """Return the texts of a bundle's catalogue as its model reads them."""
+    found = item_tokens(bundle.tokenizer, bundle.catalogue.texts, bundle.config.max_item_tokens)
+    return CatalogueTokens(*map(torch.from_numpy, found))
+
+
+def _fitted_coder(
+    config: ModelConfig,
+    llm_config: Mapping[str, object],
+    tokens: CatalogueTokens,
+    factors: Tensor,
+    recipe: Recipe,
+    rng: np.random.Generator,
+    on_step: OnStep,
+) -> ItemTower:
+    done = 0
+
+    def say(loss: float) -> None:
+        nonlocal done
+        done += 1
+        on_step(done, recipe.coder_steps, loss)
+
+    return fit_coder(
+        config, llm_config, tokens, factors, n_steps=recipe.coder_steps, rng=rng, progress=say
+    )

@@ -1,0 +1,287 @@
+"""The training loop: resumable to the step, alone or one of several processes.
+
+Which users make a batch, and all that is drawn at random, is a function of the seed and the place
+in the run; the rest of a state is in `state_dict`. So a run that was killed and resumed ends in the
+same weights as one that was not, on the same machine. A state is only whole between two steps of
+the tower (`is_settled`).
+
+With several processes (torchrun) each takes every n-th batch of an epoch, and gradients are
+averaged before each step. All begin with the same weights and take the same steps.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from encoder.bundle import Bundle
+from encoder.histories import History
+from encoder.items import NO_VECTOR, ItemStates
+from encoder.model import CatalogueTokens
+from encoder.objective import Encoded, Objective
+from encoder.peers import Peers
+from encoder.recipe import Recipe
+from encoder.samples import Batch, Plan, Sampling, make_batch, n_batches, plan_epoch
+
+WARM_UP_STEPS = 20
+LEAST_RATE = 0.02
+"""Of the learning rate, at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Said after every step."""
+
+    stage: str
+    """warm-up or all"""
+    epoch: int
+    done: int
+    """Steps of the stage."""
+    of: int
+    losses: Mapping[str, float]
+    n_events: int
+    """That were learned from, in all processes together."""
+    seconds: float
+    n_done: int
+    """Steps of all stages."""
+    ends_epoch: bool
+
+
+@dataclass(slots=True)
+class Place:
+    """The next batch."""
+
+    epoch: int = 0
+    batch: int = 0
+
+
+class Trainer:
+    """Trains the model of a bundle in place."""
+
+    def __init__(
+        self,
+        start: Bundle,
+        tokens: CatalogueTokens,
+        histories: Sequence[History],
+        recipe: Recipe,
+        *,
+        peers: Peers,
+        device: torch.device,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        """
+        Args:
+            tokens: texts of the bundle's catalogue.
+            histories: at least two events each.
+            autocast: what matrices are multiplied in; None as they are.
+        """
+        self.device = device
+        self.model = start.model.to(device)
+        self._tokens = tokens.to(device)
+        self._codes = start.catalogue.codes
+        self._histories, self._recipe, self._config = histories, recipe, start.config
+        self._peers, self._autocast = peers, autocast
+        tower_names = _tower_parameters(start)
+        named = dict(self.model.named_parameters())
+        self._tower = [p for name, p in named.items() if name in tower_names]
+        self._rest = [p for name, p in named.items() if name not in tower_names]
+        self._tower_optimizer = _optimizer(self._tower, recipe)
+        self._optimizer = _optimizer(self._rest, recipe)
+        self._objective = Objective(self.model, recipe)
+        self._lengths = [len(history) for history in histories]
+        sampling = Sampling(
+            recipe.n_windows, recipe.n_samples, recipe.n_targets, recipe.rows_a_batch
+        )
+        self._sampling = sampling
+        self._warm_sampling = replace(sampling, n_windows=1, n_samples=1)
+        self._steps_an_epoch = -(-n_batches(self._lengths, self._config, sampling) // peers.count)
+        self._place = Place()
+        self._n_done = 0
+        self._shared: Encoded | None = None
+        self._wins = torch.zeros(self._config.n_interests)
+
+    @property
+    def win_shares(self) -> list[float]:
+        """Share of targets that each refined interest won in the newest epoch."""
+        return [round(share, 4) for share in (self._wins / self._wins.sum().clamp_min(1)).tolist()]
+
+    @property
+    def stage(self) -> str:
+        """Of the next step: warm-up or all."""
+        return self._stage(self._place.epoch)
+
+    def _stage(self, epoch: int) -> str:
+        return "warm-up" if epoch < self._recipe.warm_epochs else "all"
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether `state_dict` is a whole state."""
+        return self._shared is None
+
+    def run(self) -> Iterator[Step]:
+        """Train from where the state stands to the end, and stop after each step for the caller."""
+        recipe = self._recipe
+        while self._place.epoch < recipe.warm_epochs + recipe.epochs:
+            yield from self._run_epoch(self._place.epoch)
+
+    def _run_epoch(self, epoch: int) -> Iterator[Step]:
+        if self._place.batch == 0:
+            self._wins.zero_()
+        is_warm = epoch < self._recipe.warm_epochs
+        sampling = self._warm_sampling if is_warm else self._sampling
+        rng = np.random.default_rng((self._recipe.seed, epoch))
+        plan = plan_epoch(self._lengths, self._config, sampling, rng)
+        n_rounds = -(-len(plan) // self._peers.count)
+        while self._place.epoch == epoch:
+            start = time.monotonic()
+            place = self._place.batch * self._peers.count + self._peers.rank
+            batch = self._batch(plan, place % len(plan), epoch, sampling)
+            losses = self._step(batch, is_warm)
+            self._n_done += 1
+            is_last = self._place.batch == n_rounds - 1
+            if self._n_done % self._recipe.tower_every == 0 or is_last:
+                self._step_tower()
+            self._place.batch += 1
+            if is_last:
+                self._place = Place(epoch + 1)
+            n_events = int(batch.rows.lengths.sum()) * self._peers.count
+            seconds = time.monotonic() - start
+            yield self._said(epoch, is_warm, losses, n_events, seconds, is_last)
+
+    def _batch(self, plan: Plan, place: int, epoch: int, sampling: Sampling) -> Batch:
+        rng = np.random.default_rng((self._recipe.seed, epoch, place))
+        users = [self._histories[user] for user in plan[place]]
+        return make_batch(users, self._codes, self._config, sampling, rng).to(self.device)
+
+    def _said(
+        self,
+        epoch: int,
+        is_warm: bool,
+        losses: Mapping[str, float],
+        n_events: int,
+        seconds: float,
+        ends_epoch: bool,
+    ) -> Step:
+        warm = self._recipe.warm_epochs * self._steps_an_epoch
+        done, of = self._n_done, warm
+        if not is_warm:
+            done, of = done - warm, self._recipe.epochs * self._steps_an_epoch
+        return Step(
+            stage=self._stage(epoch),
+            epoch=epoch,
+            done=max(0, done),
+            of=max(done, of),
+            losses=losses,
+            n_events=n_events,
+            seconds=seconds,
+            n_done=self._n_done,
+            ends_epoch=ends_epoch,
+        )
+
+    # -- one step ------------------------------------------------------------------------------
+
+    def _step(self, batch: Batch, is_warm: bool) -> dict[str, float]:
+        self._set_rates()
+        cost_of = self._objective.warm_up if is_warm else self._objective.interests
+        with torch.autocast(self.device.type, self._autocast, enabled=self._autocast is not None):
+            if self._shared is None:
+                self._seed()
+                self._shared = Encoded.of(self._encode(self._drawn_rows()))
+            cost = cost_of(batch, self._shared)
+        cost.loss.backward()
+        self._peers.average_gradients(self._rest)
+        nn.utils.clip_grad_norm_(self._rest, 1.0)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._wins += cost.wins
+        return {name: part.item() for name, part in cost.parts.items()}
+
+    def _step_tower(self) -> None:
+        assert self._shared is not None, "the tower steps after a batch"
+        self._shared.backward()
+        self._shared = None
+        self._peers.average_gradients(self._tower)
+        nn.utils.clip_grad_norm_(self._tower, 1.0)
+        self._tower_optimizer.step()
+        self._tower_optimizer.zero_grad()
+
+    def _seed(self) -> None:
+        """Make what torch draws until the next step of the tower a function of the place. Dropout
+        differs between processes; weights do not."""
+        words = (self._recipe.seed, self._n_done, self._peers.rank)
+        torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
+
+    def _set_rates(self) -> None:
+        recipe = self._recipe
+        share = self._n_done / (self._steps_an_epoch * (recipe.warm_epochs + recipe.epochs))
+        cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+        factor = min(1.0, (self._n_done + 1) / WARM_UP_STEPS)
+        rate = recipe.learning_rate * factor * (LEAST_RATE + (1 - LEAST_RATE) * cosine)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        for group in self._tower_optimizer.param_groups:
+            group["lr"] = rate * recipe.tower_rate
+
+    def _drawn_rows(self) -> Tensor:
+        """Return the rows of the learned vectors; NO_VECTOR for items that do without this time."""
+        n_items = len(self._tokens.lengths)
+        is_dropped = torch.rand(n_items, device=self.device) < self._recipe.vector_dropout
+        every = torch.arange(n_items, device=self.device)
+        return torch.where(is_dropped, NO_VECTOR, every)
+
+    def _encode(self, rows: Tensor) -> ItemStates:
+        return self.model.tower.encode(self._tokens.tokens, self._tokens.lengths, rows)
+
+    # -- what comes out, and what a resumed run needs --------------------------------------------
+
+    def embeddings(self) -> Tensor:
+        """Encode all items as they are served, (N, D) on the CPU."""
+        self.model.eval()
+        with torch.no_grad():
+            rows = torch.arange(len(self._tokens.lengths), device=self.device)
+            found = self._encode(rows).embeddings.float().cpu()
+        self.model.train()
+        return found
+
+    def state_dict(self) -> dict[str, object]:
+        assert self.is_settled, "gradients towards the tower would be lost"
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "tower_optimizer": self._tower_optimizer.state_dict(),
+            "place": (self._place.epoch, self._place.batch),
+            "n_done": self._n_done,
+            "wins": self._wins.clone(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        self.model.load_state_dict(state["model"])  # type: ignore[arg-type]
+        self._optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
+        self._tower_optimizer.load_state_dict(state["tower_optimizer"])  # type: ignore[arg-type]
+        self._place = Place(*state["place"])  # type: ignore[misc]
+        self._n_done = int(state["n_done"])  # type: ignore[call-overload]
+        self._wins = state["wins"]  # type: ignore[assignment]
+
+
+def _tower_parameters(bundle: Bundle) -> set[str]:
+    """Name the parameters that encoding an item uses: all of the tower but the upper layers."""
+    config = bundle.config
+    n_layers = config.shallow_layers + config.middle_layers + config.deep_layers
+    upper = tuple(
+        f"tower.llm.llm.layers.{layer}." for layer in range(config.shallow_layers, n_layers)
+    )
+    return {
+        name
+        for name, _ in bundle.model.named_parameters()
+        if name.startswith("tower.") and not name.startswith((*upper, "tower.llm.llm.norm."))
+    }
+
+
+def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.98)
+    )

@@ -1,0 +1,53 @@
+"""A split for choosing: the newest event of some users, taken out of what is learned from.
+
+It is not the test's: that one left the histories before. Which users is a function of the seed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from encoder.bundle import Bundle
+from encoder.evaluate import Served, evaluate_scores
+from encoder.histories import History
+from encoder.splits import Split
+from encoder.trainer import Trainer
+
+METRIC = "ndcg@10"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Histories to learn from, and what was taken out of them."""
+
+    histories: Sequence[History]
+    split: Split | None
+
+
+def hold_out(histories: Sequence[History], n_users: int, seed: int) -> Held:
+    """Take the last event of up to `n_users` users, of whom two events are left."""
+    able = [place for place, history in enumerate(histories) if len(history) > 2]
+    chosen = sorted(np.random.default_rng((seed, len(histories))).permutation(able)[:n_users])
+    if not chosen:
+        return Held(histories, None)
+    left = list(histories)
+    targets = []
+    for place in chosen:
+        history = histories[place]
+        left[place] = history.first(len(history) - 1)
+        targets.append(int(history.item_rows[-1]))
+    return Held(left, Split([left[place] for place in chosen], targets))
+
+
+def validate(trainer: Trainer, start: Bundle, split: Split) -> dict[str, float]:
+    """Return the metrics of the model as it is now, as it would be served."""
+    catalogue = replace(start.catalogue, embeddings=trainer.embeddings().numpy())
+    trainer.model.eval()
+    try:
+        with torch.inference_mode():
+            served = Served(replace(start, catalogue=catalogue), str(trainer.device))
+            return evaluate_scores(split, lambda some: served.scores(some, refine=True))
+    finally:
+        trainer.model.train()
