@@ -6,6 +6,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 SIZE, LEAST_S = 1024, 0.3
+FIRST_STEPS = 2
+"""Of a process, in a stage: they fill caches."""
 
 
 def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
@@ -26,7 +28,9 @@ def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
 class Throughput:
     """Events a second of a stage, and the share of the peak that its steps reach.
 
-    One step of each stage is counted, its second; counting slows it down, so it is left out.
+    The first step of each epoch is counted. Counting slows a step down, so it is left out of the
+    events a second; and it changes how a step rounds, so which steps are counted must not depend on
+    when a run was resumed.
     """
 
     def __init__(self, peak: float) -> None:
@@ -35,16 +39,12 @@ class Throughput:
         self._counted_events = 0.0
         self._n_steps = 0
 
-    def counter(self) -> FlopCounterMode | None:
-        """Return what the next step must run in."""
-        return FlopCounterMode(display=False) if self._n_steps == 1 else None
-
     def add(self, n_events: int, seconds: float, counter: FlopCounterMode | None) -> None:
         self._n_steps += 1
         if counter is not None:
             self._flops = float(counter.get_total_flops())
             self._counted_events = n_events
-        elif self._n_steps > 2:
+        elif self._n_steps > FIRST_STEPS:
             self._events += n_events
             self._seconds += seconds
 

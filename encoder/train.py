@@ -12,10 +12,11 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from encoder.bundle import Bundle
 from encoder.config import ModelConfig
@@ -26,7 +27,7 @@ from encoder.run_folder import RunFolder
 from encoder.splits import Split
 from encoder.start import OnStep, Texts, checked, starting_bundle, tokens_of
 from encoder.throughput import Throughput, matmul_flops
-from encoder.trainer import Step, Trainer
+from encoder.trainer import ALL, Step, Trainer
 from encoder.training_log import TrainingLog
 from encoder.validation import METRIC, Held, hold_out, validate
 
@@ -48,7 +49,6 @@ class Story:
 
     validations: list[tuple[int, float]] = field(default_factory=list)
     """(epoch, NDCG@10)"""
-    n_events: int = 0
     seconds: float = 0.0
     """Of steps: without validation, start and checkpoints."""
 
@@ -119,9 +119,8 @@ def train(
     if recipe.patience and (best := folder.load("best", device)) is not None:
         trainer.model.load_state_dict(best["model"])
     catalogue = replace(start.catalogue, embeddings=trainer.embeddings().numpy())
-    model = trainer.model.eval().cpu()
     start.coder.cpu()
-    bundle = replace(start, model=model, catalogue=catalogue)
+    bundle = replace(start, model=trainer.model.cpu(), catalogue=catalogue)
     return Trained(bundle, trainer.win_shares, story, throughputs)
 
 
@@ -135,13 +134,11 @@ def _start(
     watch: Watch,
 ) -> Bundle:
     """Return what the run starts from; the first process makes it, the others read it."""
-    if peers.is_first and folder.load_start() is None:
+    if peers.is_first and not folder.has_start:
         made = starting_bundle(texts, held.histories, config, recipe, watch.on_coder)
         folder.save_start(made)
     peers.wait()
-    start = folder.load_start()
-    assert start is not None, "the first process has written it"
-    return start
+    return folder.load_start()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,15 +160,14 @@ class _Session:
         with ExitStack() as stack:
             log: TrainingLog | None = None
             if self.peers.is_first:
-                log = stack.enter_context(TrainingLog(self.folder))
+                log = stack.enter_context(closing(TrainingLog(self.folder)))
             saved_at = time.monotonic()
             for step in self._steps():
-                self.story.n_events += step.n_events
                 self.story.seconds += step.seconds
                 if log is not None:
                     log.step(step)
                     self.watch.on_step(step)
-                if step.ends_epoch and step.stage == "all" and self.held.split is not None:
+                if step.ends_epoch and step.stage == ALL and self.held.split is not None:
                     if log is not None:
                         self._validate(step, self.held.split, log)
                     if self.peers.agree(self.story.is_over(self.recipe.patience)):
@@ -186,7 +182,7 @@ class _Session:
         steps = self.trainer.run()
         while True:
             throughput = self.throughputs[self.trainer.stage]
-            counter = throughput.counter()
+            counter = FlopCounterMode(display=False) if self.trainer.begins_epoch else None
             with counter or nullcontext():
                 step = next(steps, None)
             if step is None:

@@ -27,7 +27,8 @@ from encoder.peers import Peers
 from encoder.recipe import Recipe
 from encoder.samples import Batch, Plan, Sampling, make_batch, n_batches, plan_epoch
 
-WARM_UP_STEPS = 20
+WARM_UP, ALL = "warm-up", "all"
+RATE_WARM_UP_STEPS = 20
 LEAST_RATE = 0.02
 """Of the learning rate, at the end."""
 
@@ -37,7 +38,7 @@ class Step:
     """Said after every step."""
 
     stage: str
-    """warm-up or all"""
+    """WARM_UP or ALL"""
     epoch: int
     done: int
     """Steps of the stage."""
@@ -111,11 +112,13 @@ class Trainer:
 
     @property
     def stage(self) -> str:
-        """Of the next step: warm-up or all."""
-        return self._stage(self._place.epoch)
+        """Of the next step."""
+        return WARM_UP if self._place.epoch < self._recipe.warm_epochs else ALL
 
-    def _stage(self, epoch: int) -> str:
-        return "warm-up" if epoch < self._recipe.warm_epochs else "all"
+    @property
+    def begins_epoch(self) -> bool:
+        """Whether the next step is an epoch's first."""
+        return self._place.batch == 0
 
     @property
     def is_settled(self) -> bool:
@@ -131,8 +134,8 @@ class Trainer:
     def _run_epoch(self, epoch: int) -> Iterator[Step]:
         if self._place.batch == 0:
             self._wins.zero_()
-        is_warm = epoch < self._recipe.warm_epochs
-        sampling = self._warm_sampling if is_warm else self._sampling
+        stage = self.stage
+        sampling = self._warm_sampling if stage == WARM_UP else self._sampling
         rng = np.random.default_rng((self._recipe.seed, epoch))
         plan = plan_epoch(self._lengths, self._config, sampling, rng)
         n_rounds = -(-len(plan) // self._peers.count)
@@ -140,7 +143,7 @@ class Trainer:
             start = time.monotonic()
             place = self._place.batch * self._peers.count + self._peers.rank
             batch = self._batch(plan, place % len(plan), epoch, sampling)
-            losses = self._step(batch, is_warm)
+            losses = self._step(batch, stage)
             self._n_done += 1
             is_last = self._place.batch == n_rounds - 1
             if self._n_done % self._recipe.tower_every == 0 or is_last:
@@ -148,45 +151,38 @@ class Trainer:
             self._place.batch += 1
             if is_last:
                 self._place = Place(epoch + 1)
-            n_events = int(batch.rows.lengths.sum()) * self._peers.count
-            seconds = time.monotonic() - start
-            yield self._said(epoch, is_warm, losses, n_events, seconds, is_last)
+            done, of = self._progress(stage)
+            yield Step(
+                stage=stage,
+                epoch=epoch,
+                done=done,
+                of=of,
+                losses=losses,
+                n_events=int(batch.rows.lengths.sum()) * self._peers.count,
+                seconds=time.monotonic() - start,
+                n_done=self._n_done,
+                ends_epoch=is_last,
+            )
 
     def _batch(self, plan: Plan, place: int, epoch: int, sampling: Sampling) -> Batch:
         rng = np.random.default_rng((self._recipe.seed, epoch, place))
         users = [self._histories[user] for user in plan[place]]
         return make_batch(users, self._codes, self._config, sampling, rng).to(self.device)
 
-    def _said(
-        self,
-        epoch: int,
-        is_warm: bool,
-        losses: Mapping[str, float],
-        n_events: int,
-        seconds: float,
-        ends_epoch: bool,
-    ) -> Step:
+    def _progress(self, stage: str) -> tuple[int, int]:
+        """Return the stage's steps, done and to be taken."""
         warm = self._recipe.warm_epochs * self._steps_an_epoch
         done, of = self._n_done, warm
-        if not is_warm:
+        if stage == ALL:
             done, of = done - warm, self._recipe.epochs * self._steps_an_epoch
-        return Step(
-            stage=self._stage(epoch),
-            epoch=epoch,
-            done=max(0, done),
-            of=max(done, of),
-            losses=losses,
-            n_events=n_events,
-            seconds=seconds,
-            n_done=self._n_done,
-            ends_epoch=ends_epoch,
-        )
+        return max(0, done), max(done, of)
 
     # -- one step ------------------------------------------------------------------------------
 
-    def _step(self, batch: Batch, is_warm: bool) -> dict[str, float]:
+    def _step(self, batch: Batch, stage: str) -> dict[str, float]:
+        self.model.train()  # it comes from a bundle, or from a look at it: without dropout
         self._set_rates()
-        cost_of = self._objective.warm_up if is_warm else self._objective.interests
+        cost_of = self._objective.warm_up if stage == WARM_UP else self._objective.interests
         with torch.autocast(self.device.type, self._autocast, enabled=self._autocast is not None):
             if self._shared is None:
                 self._seed()
@@ -219,7 +215,7 @@ class Trainer:
         recipe = self._recipe
         share = self._n_done / (self._steps_an_epoch * (recipe.warm_epochs + recipe.epochs))
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
-        factor = min(1.0, (self._n_done + 1) / WARM_UP_STEPS)
+        factor = min(1.0, (self._n_done + 1) / RATE_WARM_UP_STEPS)
         rate = recipe.learning_rate * factor * (LEAST_RATE + (1 - LEAST_RATE) * cosine)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -239,13 +235,12 @@ class Trainer:
     # -- what comes out, and what a resumed run needs --------------------------------------------
 
     def embeddings(self) -> Tensor:
-        """Encode all items as they are served, (N, D) on the CPU."""
+        """Encode all items as they are served, (N, D) on the CPU. Leaves the model as it is served,
+        until the next step."""
         self.model.eval()
         with torch.no_grad():
             rows = torch.arange(len(self._tokens.lengths), device=self.device)
-            found = self._encode(rows).embeddings.float().cpu()
-        self.model.train()
-        return found
+            return self._encode(rows).embeddings.float().cpu()
 
     def state_dict(self) -> dict[str, object]:
         assert self.is_settled, "gradients towards the tower would be lost"

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from encoder.bundle import Bundle
 from encoder.evaluate import Served, evaluate_scores
@@ -44,10 +43,5 @@ def hold_out(histories: Sequence[History], n_users: int, seed: int) -> Held:
 def validate(trainer: Trainer, start: Bundle, split: Split) -> dict[str, float]:
     """Return the metrics of the model as it is now, as it would be served."""
     catalogue = replace(start.catalogue, embeddings=trainer.embeddings().numpy())
-    trainer.model.eval()
-    try:
-        with torch.inference_mode():
-            served = Served(replace(start, catalogue=catalogue), str(trainer.device))
-            return evaluate_scores(split, lambda some: served.scores(some, refine=True))
-    finally:
-        trainer.model.train()
+    served = Served(replace(start, catalogue=catalogue), str(trainer.device))
+    return evaluate_scores(split, lambda some: served.scores(some, refine=True))

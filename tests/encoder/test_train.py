@@ -9,6 +9,7 @@ from encoder.run_folder import RunFolder
 from encoder.splits import leave_one_out
 from encoder.start import Texts
 from encoder.train import Story, Watch, train
+from encoder.trainer import Trainer
 from protos.errors import InvalidInput
 from tests.encoder.tiny import CONFIG
 
@@ -65,11 +66,28 @@ def test_what_follows_is_learned_coarse_and_refined(folder):
     assert [epoch for epoch, _ in trained.story.validations] == [2, 3]
 
 
+def test_every_step_is_taken_with_dropout_and_what_comes_out_is_without(folder, monkeypatch):
+    modes = []
+    step = Trainer._step
+
+    def watched(trainer, *args):
+        losses = step(trainer, *args)
+        modes.append(trainer.model.training)
+        return losses
+
+    monkeypatch.setattr(Trainer, "_step", watched)
+    trained = train(TEXTS, walkers(20), CONFIG, RECIPE, folder)
+
+    assert modes
+    assert all(modes)
+    assert not trained.bundle.model.training
+
+
 class Killed(BaseException):
     """As a signal would."""
 
 
-@pytest.mark.parametrize("after", [1, 9, 16, 27])
+@pytest.mark.parametrize("after", [1, 9, 16, 27, 50])
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, monkeypatch, after):
     monkeypatch.setattr("encoder.train.CHECKPOINT_S", 0.0)
     whole = RunFolder(tmp_path / "whole")
