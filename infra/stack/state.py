@@ -5,7 +5,7 @@
     owner                pid of the foreground launcher; absent when nobody in particular owns it
     run/                 supervisord.conf, its socket, log and pid file
     logs/                one log a service
-    kafka/ milvus/ stream/ retrieval/ encoder/ data/ bundle/ ...   what the parts keep
+    kafka/ milvus/ stream/ retrieval/ encoder/ data/ bundle/ bundle.run/ ...   what the parts keep
 
 Its id is a hash of its path, so that processes of an earlier run are found even where the folder
 itself has been deleted in between.
@@ -30,7 +30,7 @@ FORMAT = 1
 # What Freshet makes in a state folder; nothing else in it is ever deleted.
 OURS = frozenset(
     {"kafka", "milvus", "stream", "retrieval", "encoder", "jars", "logs", "run", "data", "bundle"}
-    | {"training", "bench", "owner", "lock", STACK_FILE, STATE_FILE}
+    | {"bundle.run", "training", "bench", "owner", "lock", STACK_FILE, STATE_FILE}
 )
 # A unix socket's path is limited to 107 bytes; supervisord appends its pid while it binds.
 _MAX_SOCKET_BYTES = 95

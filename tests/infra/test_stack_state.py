@@ -28,6 +28,7 @@ def test_two_ways_to_one_folder_have_one_id(tmp_path):
 def test_a_folder_with_fetched_data_and_a_model_can_be_claimed(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle.run").mkdir()
 
     StateFolder.at(tmp_path).claim()
 
