@@ -13,7 +13,6 @@ What a file leaves out is as the two modules say. A name that is not known is an
 """
 
 import dataclasses
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from encoder.config import ModelConfig
 from encoder.recipe import Recipe
+from infra.settings import hint
 from protos.errors import InvalidInput
 
 T = TypeVar("T")
@@ -66,9 +66,7 @@ def _made(kind: type[T], table: Mapping[str, Any], where: str) -> T:
     known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name in table:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise InvalidInput(f"{where}: {name} is not known; {hint}")
+            raise InvalidInput(f"{where}: {name} is not known; {hint(name, known)}")
     try:
         return TypeAdapter(kind).validate_python(table, strict=False)
     except ValidationError as error:

@@ -21,6 +21,7 @@ from typing import Any, cast
 import torch
 
 from encoder.bundle import Bundle, load_bundle, save_bundle
+from infra.stack.state import write_atomically
 from protos.errors import InvalidInput, NotReady
 
 
@@ -54,11 +55,14 @@ class RunFolder:
         if not file.exists():
             shutil.rmtree(self.path, ignore_errors=True)
             self.path.mkdir(parents=True)
-            _write(file, said.encode())
+            write_atomically(file, said)
 
-    def load_start(self) -> Bundle | None:
-        folder = self.path / "start"
-        return load_bundle(folder) if folder.exists() else None
+    @property
+    def has_start(self) -> bool:
+        return (self.path / "start").exists()
+
+    def load_start(self) -> Bundle:
+        return load_bundle(self.path / "start")
 
     def save_start(self, bundle: Bundle) -> None:
         save_bundle(bundle, self.path / "start")
@@ -86,9 +90,3 @@ class RunFolder:
         for name in ("checkpoint.pt", "best.pt", "run.json"):
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / "start", ignore_errors=True)
-
-
-def _write(path: Path, blob: bytes) -> None:
-    fresh = path.with_name(f".{path.name}")
-    fresh.write_bytes(blob)
-    fresh.replace(path)

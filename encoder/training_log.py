@@ -7,8 +7,6 @@ import csv
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -20,8 +18,6 @@ COLUMNS = ("at_s", "stage", "epoch", "step", "name", "value")
 
 
 class TrainingLog:
-    """A context manager."""
-
     def __init__(self, folder: RunFolder) -> None:
         self._file = folder.log.open("a", newline="")
         self._rows = csv.writer(self._file)
@@ -33,15 +29,7 @@ class TrainingLog:
         self._n_steps = self._n_events = 0
         self._seconds = 0.0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._file.close()
         self._board.close()
 

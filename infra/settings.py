@@ -7,7 +7,7 @@ pydantic's extra="forbid" does not see a misspelt variable; `refuse_unknown_envi
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -65,10 +65,14 @@ def refuse_unknown_environment(*classes: type[BaseSettings]) -> None:
         _refuse(prefix, known | _SHARED | _TOOLS)
 
 
+def hint(name: str, known: Sequence[str]) -> str:
+    """Return what a message says of a name that is none of the known ones."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+
+
 def _refuse(prefix: str, known: Iterable[str]) -> None:
     known = sorted(known)
     for name in os.environ:
         if name.startswith(prefix) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-            raise InvalidInput(f"unknown setting {name}; {hint}")
+            raise InvalidInput(f"unknown setting {name}; {hint(name, known)}")
