@@ -17,6 +17,7 @@ from stream.bench.oracle import replay
 from stream.bench.stub_encoder import StubEncoder
 from stream.bench.worker_process import wait_for
 from stream.bench.world import N_PARTITIONS, StreamWorld
+from tests.integration.listener import listener
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -165,13 +166,8 @@ def test_broker_that_is_killed_and_comes_back_loses_nothing(encoder, tmp_path):
 
 def kill_listener(address):
     """SIGKILL of the process that listens there; returns when the stack has started it again."""
-    port = int(address.rpartition(":")[2])
-    (pid,) = {
-        one.pid
-        for one in psutil.net_connections("tcp")
-        if one.status == psutil.CONN_LISTEN and one.laddr.port == port
-    }
-    broker = psutil.Process(pid)
+    broker = listener(address)
+    assert broker is not None
     broker.kill()
     psutil.wait_procs([broker], timeout=10)
     await_broker(address, 60)

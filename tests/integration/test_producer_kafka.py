@@ -1,7 +1,6 @@
 import time
 import uuid
 
-import psutil
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
@@ -14,6 +13,7 @@ from stream.dead_letters import DeadLetterReader
 from stream.item_publisher import ItemPublisher
 from stream.kafka_writer import KafkaWriter, WriterOptions
 from stream.producer import Producer, make_event
+from tests.integration.listener import listener
 
 pytestmark = pytest.mark.integration
 N_PARTITIONS = 3
@@ -160,15 +160,9 @@ def test_dead_letters_are_read_newest_first_and_one_by_one(kafka_bootstrap, topi
 @pytest.fixture
 def broker(kafka_bootstrap):
     """The broker's process, running again when the test ends."""
-    port = int(kafka_bootstrap.rpartition(":")[2])
-    listening = [
-        one.pid
-        for one in psutil.net_connections("tcp")
-        if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid
-    ]
-    if not listening:
+    broker = listener(kafka_bootstrap)
+    if broker is None:
         pytest.skip("the broker is on another machine")
-    broker = psutil.Process(listening[0])
     yield broker
     broker.resume()
 
