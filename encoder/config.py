@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, fields
 
 from protos.errors import InvalidInput
 
+TRANSFORMER, HSTU = "transformer", "hstu"
+
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
@@ -21,6 +23,8 @@ class ModelConfig:
     segment_size: int = 128  # S
     n_memory: int = 4  # M
     n_blocks: int = 16  # A; newest closed segments that are read directly
+    light_block: str = TRANSFORMER
+    """Kind of the light recommender's layers: transformer or hstu."""
     light_layers: int = 2
     light_heads: int = 2
     light_width: int = 64
@@ -43,6 +47,10 @@ class ModelConfig:
             least = 0 if name == "kept_tokens" else 1
             if value < least:
                 raise InvalidInput(f"model config: {name} is {value}, it must be {least} or more")
+        if self.light_block not in (TRANSFORMER, HSTU):
+            raise InvalidInput(
+                f"model config: light_block is {self.light_block!r}, not {TRANSFORMER} or {HSTU}"
+            )
         if self.n_centres > 256:
             raise InvalidInput(f"model config: n_centres is {self.n_centres}, a code has 8 bits")
         if self.recent_size % 2:

@@ -1,7 +1,7 @@
 """Light recommender: K coarse interests from a history of any length, at the cost of one segment.
 
-HyMiRec's light tower (arXiv 2510.13738) over PerSRec's memory (arXiv 2601.03479). A small pre-norm
-transformer reads decoded codes, actions and time gaps. It works on rows of one segment each:
+HyMiRec's light tower (arXiv 2510.13738) over PerSRec's memory (arXiv 2601.03479). Layers of
+encoder/light_blocks.py read decoded codes, actions and time gaps, in rows of one segment each:
 
     [ blocks of the A segments before ] [ S events | M memory tokens | P * K query tokens ]
       read as keys and values only        what the row computes
@@ -12,7 +12,7 @@ transformer reads decoded codes, actions and time gaps. It works on rows of one 
 
 A later segment sees an earlier one only through its M memory tokens, so at each layer a row needs
 just their keys and values: a *bank*, filled by rows of the same pass (training, rebuilding) or from
-stored blocks (serving). Both are rounded to f16 when written, so both ways agree.
+stored blocks (serving).
 
 A query enters as its own learned vector plus the newest event that it sees, and leaves through the
 same head as events do; so what events learn of the next item (the warm-up) queries know already.
@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from encoder.config import ModelConfig
 from encoder.dropout import dropout
+from encoder.light_blocks import KINDS, Attended, LightBlock
 
 N_ACTIONS = 256
 GAP_UNIT = 2048
@@ -93,7 +94,8 @@ class LightRecommender(nn.Module):
         self.gap = nn.Embedding(N_GAPS, width)
         self.memory = nn.Parameter(torch.randn(config.n_memory, width) * 0.1)
         self.queries = nn.Parameter(torch.randn(config.n_interests, width) * 0.05)
-        self.blocks = nn.ModuleList(LightBlock(config) for _ in range(config.light_layers))
+        kind = KINDS[config.light_block]
+        self.blocks = nn.ModuleList(kind(config) for _ in range(config.light_layers))
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, config.dim, bias=False)
         self.weigh = nn.Linear(width, 1)
@@ -119,11 +121,11 @@ class LightRecommender(nn.Module):
         states = torch.cat([events, memory, queries], dim=1)  # (R, T, width)
         states = dropout(states, cfg.dropout, self.training)
         visible = visible_keys(rows, cfg.n_memory, cfg.n_interests)
-        rotary = self._rotary(rows)
+        attended = Attended(visible, rows.prior, self._rotary(rows), n_events)
         written = []
         for layer, block in enumerate(self.blocks):
             stored = None if bank is None else bank[:, layer]
-            states, kept = cast(LightBlock, block)(states, rows, visible, rotary, stored)
+            states, kept = cast(LightBlock, block)(states, attended, stored)
             written.append(kept)
         states = self.norm(states)
         read = states[:, n_events + cfg.n_memory :].unflatten(1, (n_samples, cfg.n_interests))
@@ -164,64 +166,6 @@ class LightRecommender(nn.Module):
         speeds = 10_000.0 ** (-torch.arange(half, device=device) / half)
         angles = (places.unsqueeze(-1) * speeds).unsqueeze(1)  # (R, 1, T, half)
         return angles.cos(), angles.sin()
-
-
-class LightBlock(nn.Module):
-    """Attention over bank and row, then an MLP; both pre-norm and residual."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        width = config.light_width
-        self.norm_attention = nn.LayerNorm(width)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.mix = nn.Linear(width, width)
-        self.age = nn.Parameter(torch.zeros(config.n_blocks, width))
-        self.norm_mlp = nn.LayerNorm(width)
-        self.up = nn.Linear(width, 4 * width)
-        self.down = nn.Linear(4 * width, width)
-
-    def forward(
-        self,
-        states: Tensor,
-        rows: Rows,
-        visible: Tensor,
-        rotary: tuple[Tensor, Tensor],
-        stored: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the states, (R, T, width), and what the memory tokens leave, (R, 2, M, width)."""
-        cfg = self.config
-        queries, keys, values = self.qkv(self.norm_attention(states)).chunk(3, dim=-1)
-        first = rows.actions.shape[1]
-        own = slice(first, first + cfg.n_memory)
-        kept = torch.stack([keys[:, own], values[:, own]], dim=1).half()  # (R, 2, M, width)
-        old_keys, old_values = self._read(rows.prior, kept, stored)  # (R, A' * M, width)
-        queries = rotate(self._heads(queries), rotary)  # (R, H, T, width / H)
-        keys = torch.cat([self._heads(old_keys), rotate(self._heads(keys), rotary)], dim=2)
-        values = torch.cat([self._heads(old_values), self._heads(values)], dim=2)
-        seen = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)
-        seen = self.mix(seen.transpose(1, 2).flatten(2))
-        states = states + dropout(seen, cfg.dropout, self.training)
-        mlp = self.down(F.gelu(self.up(self.norm_mlp(states))))
-        return states + dropout(mlp, cfg.dropout, self.training), kept
-
-    def _read(self, prior: Tensor, kept: Tensor, stored: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Gather each row's blocks from the bank: keys and values, (R, A' * M, width)."""
-        bank = kept if stored is None else torch.cat([stored, kept])
-        blocks = bank[prior.clamp_min(0)].to(self.age.dtype)  # (R, A', 2, M, width)
-        keys = blocks[:, :, 0] + self.age[: prior.shape[1]].unsqueeze(1)
-        return keys.flatten(1, 2), blocks[:, :, 1].flatten(1, 2)
-
-    def _heads(self, states: Tensor) -> Tensor:
-        split: Tensor = states.unflatten(-1, (self.config.light_heads, -1))
-        return split.transpose(1, 2)
-
-
-def rotate(states: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn (R, H, T, head width) by its places."""
-    cos, sin = rotary
-    first, second = states.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
 def visible_keys(rows: Rows, n_memory: int, n_interests: int) -> Tensor:

@@ -13,9 +13,9 @@ from tests.encoder.tiny import CONFIG, deeper, make_bundle
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 
 
-@pytest.fixture(scope="module")
-def deep_engine():
-    return Engine(make_bundle(deeper()))
+@pytest.fixture(scope="module", params=["transformer", "hstu"])
+def deep_engine(request):
+    return Engine(make_bundle(replace(deeper(), light_block=request.param)))
 
 
 def random_segments(n_events, seed, config=CONFIG):

@@ -1,0 +1,138 @@
+"""The two kinds of layer of the light recommender: a pre-norm transformer's, and HSTU's.
+
+Both attend over stored memory and the row itself, add what they find to the states, and return
+what their memory tokens leave for later segments: keys and values, rounded to f16 when written, so
+that a block from a store and one of the same pass agree.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from encoder.config import HSTU, TRANSFORMER, ModelConfig
+from encoder.dropout import dropout
+
+
+@dataclass(frozen=True, slots=True)
+class Attended:
+    """What the tokens of R rows attend to. T = S' + M + P * K tokens; A' blocks of M read before.
+
+    A layer gets it with the stored blocks of its own.
+    """
+
+    visible: Tensor  # (R, 1, T, A' * M + T) bool
+    prior: Tensor  # (R, A') int: places in the bank; below 0 for none, which is not visible
+    rotary: tuple[Tensor, Tensor]  # cos and sin, (R, 1, T, head width / 2)
+    first_memory: int
+    """S', where the memory tokens begin."""
+
+
+class LightBlock(nn.Module):
+    """What both kinds share: heads, rotary places, and the reading of memory."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.age = nn.Parameter(torch.zeros(config.n_blocks, config.light_width))
+
+    def forward(
+        self, states: Tensor, attended: Attended, stored: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the states, (R, T, width), and what the memory tokens leave, (R, 2, M, width).
+
+        Args:
+            stored: (G, 2, M, width) keys and values of stored blocks, or None.
+        """
+        raise NotImplementedError
+
+    def _keep(self, keys: Tensor, values: Tensor, attended: Attended) -> Tensor:
+        own = slice(attended.first_memory, attended.first_memory + self.config.n_memory)
+        return torch.stack([keys[:, own], values[:, own]], dim=1).half()
+
+    def _with_memory(
+        self, keys: Tensor, values: Tensor, kept: Tensor, stored: Tensor | None, attended: Attended
+    ) -> tuple[Tensor, Tensor]:
+        """Return keys and values of blocks and tokens, (R, H, A' * M + T, width / H)."""
+        bank = kept if stored is None else torch.cat([stored, kept])
+        blocks = bank[attended.prior.clamp_min(0)].to(self.age.dtype)  # (R, A', 2, M, width)
+        ages = self.age[: attended.prior.shape[1]].unsqueeze(1)
+        old_keys = self._heads((blocks[:, :, 0] + ages).flatten(1, 2))
+        old_values = self._heads(blocks[:, :, 1].flatten(1, 2))
+        keys = torch.cat([old_keys, rotate(self._heads(keys), attended.rotary)], dim=2)
+        return keys, torch.cat([old_values, self._heads(values)], dim=2)
+
+    def _heads(self, states: Tensor) -> Tensor:
+        split: Tensor = states.unflatten(-1, (self.config.light_heads, -1))
+        return split.transpose(1, 2)
+
+
+class TransformerBlock(LightBlock):
+    """Softmax attention, then an MLP; both pre-norm and residual."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        width = config.light_width
+        self.norm_attention = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.mix = nn.Linear(width, width)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+
+    def forward(
+        self, states: Tensor, attended: Attended, stored: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        rate = self.config.dropout
+        queries, keys, values = self.qkv(self.norm_attention(states)).chunk(3, dim=-1)
+        kept = self._keep(keys, values, attended)
+        queries = rotate(self._heads(queries), attended.rotary)  # (R, H, T, width / H)
+        keys, values = self._with_memory(keys, values, kept, stored, attended)
+        seen = F.scaled_dot_product_attention(queries, keys, values, attn_mask=attended.visible)
+        seen = self.mix(seen.transpose(1, 2).flatten(2))
+        states = states + dropout(seen, rate, self.training)
+        mlp = self.down(F.gelu(self.up(self.norm_mlp(states))))
+        return states + dropout(mlp, rate, self.training), kept
+
+
+class HstuBlock(LightBlock):
+    """Pointwise gated attention (arXiv 2402.17152): SiLU in place of the softmax, so how much there
+    is of something counts, not only its share; the gate stands in for the MLP.
+
+    Places are rotary here as well, where the paper adds a bias by distance and time; time gaps are
+    inputs of ours.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        width = config.light_width
+        self.norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, 4 * width)
+        self.norm_seen = nn.LayerNorm(width, eps=1e-6)
+        self.mix = nn.Linear(width, width)
+
+    def forward(
+        self, states: Tensor, attended: Attended, stored: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        gates, queries, keys, values = F.silu(self.project(self.norm(states))).chunk(4, dim=-1)
+        kept = self._keep(keys, values, attended)
+        queries = rotate(self._heads(queries), attended.rotary)
+        keys, values = self._with_memory(keys, values, kept, stored, attended)
+        weights = F.silu(queries @ keys.transpose(-1, -2)) * attended.visible
+        # A constant, whatever a row is padded to; the norm takes out what is left of the scale.
+        seen = weights @ values / self.config.segment_size
+        seen = self.norm_seen(seen.transpose(1, 2).flatten(2)) * gates
+        mixed = self.mix(dropout(seen, self.config.dropout, self.training))
+        return states + mixed, kept
+
+
+KINDS: Mapping[str, type[LightBlock]] = {TRANSFORMER: TransformerBlock, HSTU: HstuBlock}
+
+
+def rotate(states: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn (R, H, T, head width) by its places."""
+    cos, sin = rotary
+    first, second = states.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
