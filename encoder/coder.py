@@ -1,7 +1,8 @@
 """The codebook's own item encoder: a tower that tells items apart as histories do.
 
 Its targets are the factors of co-occurrence (encoder/neighbours.py). With the learned vector of an
-item it starts at the factors exactly; without, it learns them from the text, for items to come.
+item it starts at the factors exactly; without, it learns them from the text, for items to come and
+for those that nobody has met yet.
 """
 
 import math
@@ -30,13 +31,14 @@ def fit_coder(
     rng: np.random.Generator,
     progress: Callable[[float], None],
 ) -> ItemTower:
-    """Train a tower of the shallow layers towards `factors` (N, D).
+    """Train a tower of the shallow layers towards `factors`.
 
     Args:
+        factors: (N, D), zeros for an item that nobody has met.
         progress: called after each step with its loss, 1 - cosine.
     """
-    n_items = len(factors)
-    tower = ItemTower(config, llm_config, n_items, config.shallow_layers)
+    tower = ItemTower(config, llm_config, len(factors), config.shallow_layers)
+    met = factors.any(dim=1).nonzero().squeeze(1).numpy()
     start_from(tower, factors)
     optimizer = torch.optim.AdamW(tower.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -44,7 +46,7 @@ def fit_coder(
     )
     tower.train()
     for _ in range(n_steps):
-        places = torch.from_numpy(rng.permutation(n_items)[:BATCH])
+        places = torch.from_numpy(rng.permutation(met)[:BATCH])
         rows = torch.where(torch.from_numpy(rng.random(len(places)) < 0.5), NO_VECTOR, places)
         batch = catalogue.take(places)
         found = tower.encode(batch.tokens, batch.lengths, rows).embeddings

@@ -14,6 +14,7 @@ from encoder.bundle import Bundle
 from encoder.codebook import Floats
 from encoder.engine import Engine, ItemState, Memory, UserInput
 from encoder.histories import History
+from encoder.protocols import Protocol
 from encoder.ranking import (
     Ranking,
     Score,
@@ -27,10 +28,6 @@ from encoder.ranking import (
 from encoder.splits import Split
 from protos.segments import Columns
 
-PROTOCOL = (
-    "leave-one-out: last event of each user by time (ties in file order); full ranking over the "
-    "catalogue; items of the history left out; ours as served (codes, memory blocks, K interests)"
-)
 LENGTHS = (20, 50, 200, 1_000)
 """Edges of the groups by length of history."""
 POPULARITIES = (10, 50, 200, 1_000)
@@ -53,14 +50,21 @@ class Evaluated:
         return means(self.values)
 
 
-def evaluate_all(
-    bundle: Bundle, split: Split, known: Sequence[History], progress: OnCase
-) -> dict[str, Evaluated]:
-    """Rank with ours and the baselines.
+@dataclass(frozen=True, slots=True)
+class Details:
+    """All figures of one recommender."""
 
-    Args:
-        known: what the baselines learn from: what the model was trained on.
-    """
+    figures: Mapping[str, float]
+    beyond: Mapping[str, float]
+    by_length: Mapping[str, Mapping[str, float]]
+    """Of the history, in events."""
+    by_popularity: Mapping[str, Mapping[str, float]]
+    """Of the target, in events that could be learned from."""
+
+
+def evaluate_all(bundle: Bundle, protocol: Protocol, progress: OnCase) -> dict[str, Evaluated]:
+    """Rank with ours and with the baselines, which learn from what the model may have."""
+    split, known = protocol.split, protocol.known
     n_items = len(bundle.catalogue.item_ids)
     served = Served(bundle)
     popularity, neighbours = (kind(known, n_items) for kind in (Popularity, CoOccurrence))
@@ -82,19 +86,20 @@ def evaluate_all(
 
 
 def details(
-    evaluated: Mapping[str, Evaluated], bundle: Bundle, split: Split, known: Sequence[History]
-) -> dict[str, dict[str, object]]:
+    evaluated: Mapping[str, Evaluated], bundle: Bundle, protocol: Protocol
+) -> dict[str, Details]:
     """Return, for each recommender, what lies beyond the mean accuracy: coverage, novelty and
     diversity; accuracy by length of history and by popularity of the target."""
-    rows = np.concatenate([history.item_rows for history in known])
+    rows = np.concatenate([history.item_rows for history in protocol.known])
     popularity = np.bincount(rows, minlength=len(bundle.catalogue.item_ids)).astype(np.float64)
-    lengths = np.array([len(history) for history in split.histories], np.float64)
+    lengths = np.array([len(history) for history in protocol.split.histories], np.float64)
     return {
-        name: {
-            "beyond": beyond_accuracy(one.ranking, popularity, bundle.catalogue.embeddings),
-            "by_length": by_group(one.values, lengths, LENGTHS),
-            "by_popularity": by_group(one.values, popularity[one.ranking.targets], POPULARITIES),
-        }
+        name: Details(
+            one.figures,
+            beyond_accuracy(one.ranking, popularity, bundle.catalogue.embeddings),
+            by_group(one.values, lengths, LENGTHS),
+            by_group(one.values, popularity[one.ranking.targets], POPULARITIES),
+        )
         for name, one in evaluated.items()
     }
 

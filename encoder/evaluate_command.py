@@ -4,7 +4,7 @@ torch is loaded only when the command runs (encoder/threads.py says why).
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,10 +17,21 @@ def evaluate(
     data_dir: Annotated[
         Path | None, typer.Option("--data", help="Where known data sets are looked for first.")
     ] = None,
+    split: Annotated[
+        Literal["leave-one-out", "temporal", "prequential"],
+        typer.Option(help="What is held out; the other two want a model trained with --until."),
+    ] = "leave-one-out",
+    limit: Annotated[
+        int, typer.Option(min=1, help="At most so many cases, drawn at random (prequential).")
+    ] = 20_000,
+    plots: Annotated[
+        Path | None, typer.Option(help="A folder for evaluation.png and training.png.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
 ) -> None:
-    """Rank each user's last event against the whole catalogue; ours, co-occurrence, popularity."""
+    """Rank held-out events against the whole catalogue; ours, co-occurrence, popularity."""
     let_idle_threads_sleep()
-    from encoder.evaluation_run import evaluate_bundle
+    from encoder.evaluation_run import Options, evaluate_bundle
+    from encoder.protocols import Kind
 
-    evaluate_bundle(bundle, data, data_dir, as_json=as_json)
+    evaluate_bundle(bundle, data, data_dir, Options(Kind(split), limit, plots, as_json))

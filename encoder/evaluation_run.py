@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 import typer
@@ -11,19 +13,34 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from encoder.bundle import load_bundle
-from encoder.evaluate import PROTOCOL, evaluate_all
+from encoder.evaluate import Details, details, evaluate_all
 from encoder.histories import read_histories
-from encoder.splits import leave_one_out
+from encoder.plots import plot_evaluation, plot_training
+from encoder.protocols import Kind, judge
+from encoder.run_folder import RunFolder
 from encoder.threads import N_THREADS
 from infra.datasets import load
 
 
-def evaluate_bundle(bundle: Path, data: str, data_dir: Path | None, *, as_json: bool) -> None:
-    """Rank each user's last event and print the figures."""
+@dataclass(frozen=True, slots=True)
+class Options:
+    kind: Kind = Kind.LEAVE_ONE_OUT
+    limit: int | None = None
+    plots: Path | None = None
+    as_json: bool = False
+
+
+def evaluate_bundle(bundle: Path, data: str, data_dir: Path | None, options: Options) -> None:
+    """Rank what a protocol holds out, and print or plot the figures.
+
+    Raises InvalidInput when the model has learned from it.
+    """
     torch.set_num_threads(N_THREADS)
     loaded = load_bundle(bundle)
     dataset = load(data, data_dir)
-    split = leave_one_out(read_histories(dataset.events, loaded.catalogue.item_ids))
+    histories = read_histories(dataset.events, loaded.catalogue.item_ids)
+    moment_ms = cast(int | None, loaded.metrics.get("trained_until_ms"))
+    protocol = judge(options.kind, histories, moment_ms, options.limit)
     with Progress(console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
@@ -32,22 +49,30 @@ def evaluate_bundle(bundle: Path, data: str, data_dir: Path | None, *, as_json: 
                 tasks[name] = bars.add_task(name, total=of)
             bars.update(tasks[name], completed=done)
 
-        found = evaluate_all(loaded, split, split.histories, show)
-        figures = {name: one.figures for name, one in found.items()}
-    if as_json:
+        found = details(evaluate_all(loaded, protocol, show), loaded, protocol)
+    if options.as_json:
         said = {
             "model_version": loaded.model_version,
             "codebook_version": loaded.codebook_version,
             "data": dataset.name,
-            "n_users": len(split.targets),
-            "protocol": PROTOCOL,
-            "figures": figures,
+            "split": protocol.kind,
+            "n_cases": len(protocol.split),
+            "protocol": protocol.text,
+            "figures": {name: one.figures for name, one in found.items()},
+            "details": {name: asdict(one) for name, one in found.items()},
         }
         typer.echo(json.dumps(said))
-        return
-    console = Console()
-    console.print(figures_table(figures))
-    console.print(f"{len(split.targets):,} users; {PROTOCOL}", highlight=False)
+    else:
+        console = Console()
+        for table in _tables(found):
+            console.print(table)
+        console.print(f"{len(protocol.split):,} cases; {protocol.text}", highlight=False)
+    if options.plots is not None:
+        options.plots.mkdir(parents=True, exist_ok=True)
+        made = [plot_evaluation(found, options.plots / "evaluation.png")]
+        if (log := RunFolder(bundle).log).exists():
+            made.append(plot_training(log, options.plots / "training.png"))
+        typer.echo(f"plots: {', '.join(map(str, made))}", err=True)
 
 
 SHOWN = ("hr@1", "hr@5", "hr@10", "hr@50", "ndcg@10", "mrr@200")
@@ -59,3 +84,22 @@ def figures_table(figures: Mapping[str, Mapping[str, float]]) -> Table:
     for recommender, values in figures.items():
         table.add_row(recommender, *(f"{values[name]:.4f}" for name in SHOWN))
     return table
+
+
+def _tables(found: Mapping[str, Details]) -> list[Table]:
+    tables = [figures_table({name: one.figures for name, one in found.items()})]
+    beyond = Table("", *next(iter(found.values())).beyond)
+    for name, one in found.items():
+        beyond.add_row(name, *(f"{value:.4f}" for value in one.beyond.values()))
+    tables.append(beyond)
+    for what, groups in (
+        ("HR@10 by length of the history", {name: one.by_length for name, one in found.items()}),
+        ("HR@10 by popularity of the item", {n: one.by_popularity for n, one in found.items()}),
+    ):
+        first = next(iter(groups.values()))
+        table = Table("", *(f"{name}\n({values['n_cases']:.0f})" for name, values in first.items()))
+        table.title = what
+        for name, of_group in groups.items():
+            table.add_row(name, *(f"{values['hr@10']:.4f}" for values in of_group.values()))
+        tables.append(table)
+    return tables

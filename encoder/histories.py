@@ -65,6 +65,14 @@ def read_histories(events: pa.Table, item_ids: Sequence[str]) -> list[History]:
     ]
 
 
+def met_items(histories: Sequence[History], n_items: int) -> npt.NDArray[np.bool_]:
+    """Return (N,), whether anybody has an event on the item."""
+    is_met = np.zeros(n_items, np.bool_)
+    for history in histories:
+        is_met[history.item_rows] = True
+    return is_met
+
+
 def _history(user_id: str, rows: Ints, actions: npt.NDArray[np.uint8], times: Ints) -> History:
     gaps = [0, *(quantise_gap(int(gap)) for gap in np.diff(times))]
     return History(user_id, rows, actions, np.array(gaps, np.uint16), times)

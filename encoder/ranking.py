@@ -7,6 +7,7 @@ compared in pairs. One item is relevant in each case, so HR@k is recall@k too.
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -64,10 +65,19 @@ def accuracy(hits: npt.NDArray[np.bool_]) -> dict[str, Values]:
     Args:
         hits: (B, places), best place first; at most one True a row.
     """
-    n_cases, n_places = hits.shape
-    places = torch.arange(n_places, 0, -1.0).repeat(n_cases)
-    cases = torch.arange(n_cases).repeat_interleave(n_places)
-    target = torch.from_numpy(hits.ravel())
+    places = np.where(hits.any(axis=1), hits.argmax(axis=1), TOP)
+    return {name: worth[np.minimum(places, TOP)] for name, worth in _worth_of_places().items()}
+
+
+@cache
+def _worth_of_places() -> dict[str, Values]:
+    """Return each metric's value for a hit at each place, (TOP + 1,); the last one of a miss.
+
+    torchmetrics goes through cases one by one. As one item is relevant in each, its place decides.
+    """
+    scores = torch.arange(TOP + 1, 0, -1.0).repeat(TOP + 1)  # the last place is beyond the lists
+    cases = torch.arange(TOP + 1).repeat_interleave(TOP + 1)
+    target = torch.eye(TOP + 1, dtype=torch.bool).flatten()
     found = {}
     for cut in CUTS:
         metrics = {
@@ -76,7 +86,7 @@ def accuracy(hits: npt.NDArray[np.bool_]) -> dict[str, Values]:
             "mrr": RetrievalMRR(top_k=cut, aggregation=_each),
         }
         for name, metric in metrics.items():
-            found[f"{name}@{cut}"] = metric(places, target, indexes=cases).double().numpy()
+            found[f"{name}@{cut}"] = metric(scores, target, indexes=cases).double().numpy()
     return found
 
 

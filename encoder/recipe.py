@@ -37,7 +37,7 @@ class Recipe:
     """Multiply matrices in bf16."""
 
     def quick(self) -> "Recipe":
-        """Return the recipe for a bundle in some 20 seconds, good for tests of plumbing only."""
+        """Return the recipe for a bundle within a minute, good for tests of plumbing only."""
         return replace(
             self,
             epochs=1,

@@ -35,13 +35,21 @@ class Run:
     """A known data set, or the path of one."""
     out: Path | None = None
     """The bundle; beside the file that says it. Default <state>/bundle."""
+    until: float | None = None
+    """Share of all events, in the order of their times, that may be learned from; None: all but
+    each user's last event."""
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        if self.until is not None and not 0 < self.until < 1:
+            raise InvalidInput(f"until is {self.until}, it must lie between 0 and 1")
 
     def to_dict(self) -> dict[str, object]:
         """Return what decides the result."""
         return {
             "data": self.data,
+            "until": self.until,
             "model": self.model.to_dict(),
             "recipe": self.recipe.to_dict(),
         }

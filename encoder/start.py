@@ -2,7 +2,7 @@
 
     1. tokenizer and co-occurrence factors of the catalogue (seconds, no gradient)
     2. coder: the factors from text; codebook: fitted on the coder's embeddings
-    3. a model whose item vectors start at the factors
+    3. a model whose item vectors start at the factors, at nothing for items that nobody has met
 
 It is a bundle like any other, so a resumed run reads back what it started from.
 """
@@ -18,7 +18,7 @@ from encoder.bundle import Bundle, Catalogue
 from encoder.coder import codebook_of, fit_coder, start_from
 from encoder.config import ModelConfig
 from encoder.grouped_llm import default_llm_config
-from encoder.histories import History
+from encoder.histories import History, met_items
 from encoder.items import ItemTower
 from encoder.model import CatalogueTokens, Recommender
 from encoder.neighbours import cooccurrence, item_factors
@@ -72,6 +72,7 @@ def starting_bundle(
     )
     counts = cooccurrence(histories, len(texts.item_ids), reach=REACH)
     factors = torch.from_numpy(item_factors(counts, config.dim, recipe.seed))
+    factors[~torch.from_numpy(met_items(histories, len(factors)))] = 0
     llm_config = default_llm_config(config, tokenizer.get_vocab_size())
     coder = _fitted_coder(config, llm_config, tokens, factors, recipe, rng, on_step)
     codebook, codes = codebook_of(config, coder, tokens, recipe.seed)

@@ -26,11 +26,18 @@ def train(
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the histories, warm-up not counted.")
     ] = None,
+    until: Annotated[
+        float | None,
+        typer.Option(
+            help="Learn from this share of all events only, the oldest, to be judged on the rest."
+        ),
+    ] = None,
     quick: Annotated[
-        bool, typer.Option(help="A poor model in some 20 seconds, for tests of plumbing.")
+        bool, typer.Option(help="A poor model within a minute, for tests of plumbing.")
     ] = False,
 ) -> None:
-    """Train a model on a data set and write its bundle. Each user's last event is held out.
+    """Train a model on a data set and write its bundle. Each user's last event is held out, or all
+    events after a moment (--until).
 
     Interrupted, the same command goes on where it was. With torchrun, on several devices.
     """
@@ -44,5 +51,10 @@ def train(
         recipe = replace(recipe, seed=seed)
     if epochs is not None:
         recipe = replace(recipe, epochs=epochs)
-    run = replace(run, recipe=recipe.quick() if quick else recipe, out=out or run.out)
+    run = replace(
+        run,
+        recipe=recipe.quick() if quick else recipe,
+        out=out or run.out,
+        until=run.until if until is None else until,
+    )
     train_to_bundle(run, data_dir, is_quick=quick)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from encoder.bundle import Bundle
-from encoder.histories import History
+from encoder.histories import History, met_items
 from encoder.items import NO_VECTOR, ItemStates
 from encoder.model import CatalogueTokens
 from encoder.objective import Encoded, Objective
@@ -93,6 +93,7 @@ class Trainer:
         self._tower_optimizer = _optimizer(self._tower, recipe)
         self._optimizer = _optimizer(self._rest, recipe)
         self._objective = Objective(self.model, recipe)
+        self._has_vector = torch.from_numpy(met_items(histories, len(tokens.lengths))).to(device)
         self._lengths = [len(history) for history in histories]
         sampling = Sampling(
             recipe.n_windows, recipe.n_samples, recipe.n_targets, recipe.rows_a_batch
@@ -223,11 +224,12 @@ class Trainer:
             group["lr"] = rate * recipe.tower_rate
 
     def _drawn_rows(self) -> Tensor:
-        """Return the rows of the learned vectors; NO_VECTOR for items that do without this time."""
+        """Return the rows of the learned vectors; NO_VECTOR for items that do without this time,
+        or always, because nobody has met them: nothing but what they are not could be learned."""
         n_items = len(self._tokens.lengths)
         is_dropped = torch.rand(n_items, device=self.device) < self._recipe.vector_dropout
         every = torch.arange(n_items, device=self.device)
-        return torch.where(is_dropped, NO_VECTOR, every)
+        return torch.where(is_dropped | ~self._has_vector, NO_VECTOR, every)
 
     def _encode(self, rows: Tensor) -> ItemStates:
         return self.model.tower.encode(self._tokens.tokens, self._tokens.lengths, rows)

@@ -16,13 +16,14 @@ from rich.progress import (
 )
 
 from encoder.bundle import refuse_foreign_folder, save_bundle
-from encoder.evaluate import PROTOCOL, evaluate_all
+from encoder.evaluate import evaluate_all
 from encoder.evaluation_run import figures_table
 from encoder.histories import read_histories
 from encoder.peers import Peers
+from encoder.protocols import Kind, Protocol, judge
 from encoder.run_file import Run
 from encoder.run_folder import RunFolder
-from encoder.splits import Split, leave_one_out
+from encoder.splits import moment_of
 from encoder.start import Texts
 from encoder.threads import N_THREADS
 from encoder.train import Trained, Watch, train
@@ -48,15 +49,18 @@ def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
         folder.claim(run.to_dict())
     dataset = load(run.data, data_dir)
     texts = Texts(dataset.items["item_id"].to_pylist(), dataset.items["text"].to_pylist())
-    split = leave_one_out(read_histories(dataset.events, texts.item_ids))
+    histories = read_histories(dataset.events, texts.item_ids)
+    moment_ms = None if run.until is None else moment_of(histories, run.until)
+    kind = Kind.LEAVE_ONE_OUT if moment_ms is None else Kind.TEMPORAL
+    protocol = judge(kind, histories, moment_ms)
     console.print(
-        f"{dataset.name}: {len(texts.item_ids):,} items, {len(split.histories):,} users, "
-        f"{sum(map(len, split.histories)):,} events to learn from"
+        f"{dataset.name}: {len(texts.item_ids):,} items, {len(protocol.known):,} users, "
+        f"{sum(map(len, protocol.known)):,} events to learn from"
     )
     with Screen(console) as screen:
         trained = train(
             texts,
-            split.histories,
+            protocol.known,
             run.model,
             run.recipe,
             folder,
@@ -64,10 +68,10 @@ def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
             watch=Watch(screen.coder, screen.step, screen.validated),
         )
         if peers.is_first:
-            found = evaluate_all(trained.bundle, split, split.histories, screen.evaluated)
+            found = evaluate_all(trained.bundle, protocol, screen.evaluated)
             figures = {name: one.figures for name, one in found.items()}
     if peers.is_first:
-        metrics = _metrics(run, dataset.name, split, trained, figures, is_quick)
+        metrics = _metrics(run, dataset.name, protocol, moment_ms, trained, figures, is_quick)
         version = save_bundle(replace(trained.bundle, metrics=metrics), out)
         folder.finish()
         console.print(figures_table(figures))
@@ -80,21 +84,31 @@ def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
     peers.leave()
 
 
+_LEARNED_FROM = {
+    Kind.LEAVE_ONE_OUT: "all events but each user's last",
+    Kind.TEMPORAL: "all events before a moment",
+}
+
+
 def _metrics(
     run: Run,
     data: str,
-    split: Split,
+    protocol: Protocol,
+    moment_ms: int | None,
     trained: Trained,
     figures: dict[str, dict[str, float]],
     is_quick: bool,
 ) -> dict[str, object]:
-    story = trained.story
+    story, held = trained.story, run.recipe.validation_users
     return {
         "figures": figures,
-        "protocol": PROTOCOL,
-        "trained_on": "all events but each user's last, and but the validation users' last then",
+        "protocol": protocol.text,
+        "n_users": len(protocol.split),
+        "trained_on": (
+            f"{_LEARNED_FROM[protocol.kind]}, without the last of these of {held} validation users"
+        ),
+        "trained_until_ms": moment_ms,
         "data": data,
-        "n_users": len(split.targets),
         "quick": is_quick,
         "recipe": run.recipe.to_dict(),
         "win_shares": trained.win_shares,

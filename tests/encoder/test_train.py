@@ -83,16 +83,34 @@ def test_every_step_is_taken_with_dropout_and_what_comes_out_is_without(folder, 
     assert not trained.bundle.model.training
 
 
+def test_an_item_that_nobody_has_met_has_no_vector_of_its_own(folder):
+    texts = Texts([*TEXTS.item_ids, "new"], [*TEXTS.texts, "thing number 3 again"])
+
+    trained = train(texts, walkers(20), CONFIG, RECIPE.quick(), folder)
+
+    for tower in (trained.bundle.model.tower, trained.bundle.coder):
+        vectors = tower.item_vectors.weight
+        assert not vectors[24].any()
+        assert vectors[:24].any(dim=1).all()
+
+
 class Killed(BaseException):
     """As a signal would."""
 
 
-@pytest.mark.parametrize("after", [1, 9, 16, 27, 50])
-def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, monkeypatch, after):
-    monkeypatch.setattr("encoder.train.CHECKPOINT_S", 0.0)
-    whole = RunFolder(tmp_path / "whole")
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    whole = RunFolder(tmp_path_factory.mktemp("whole") / "bundle")
     whole.claim({})
-    expected = train(TEXTS, walkers(60), CONFIG, RECIPE, whole)
+    return train(TEXTS, walkers(40), CONFIG, RECIPE, whole)
+
+
+@pytest.mark.parametrize("after", [1, 9, 16, 34])
+def test_a_run_that_was_killed_ends_as_one_that_was_not(
+    uninterrupted, tmp_path, monkeypatch, after
+):
+    monkeypatch.setattr("encoder.train.CHECKPOINT_S", 0.0)
+    expected = uninterrupted
     n_steps = 0
 
     def kill(step):
@@ -104,9 +122,9 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, monkeypatch, a
     folder = RunFolder(tmp_path / "killed")
     folder.claim({})
     with pytest.raises(Killed):
-        train(TEXTS, walkers(60), CONFIG, RECIPE, folder, watch=Watch(on_step=kill))
+        train(TEXTS, walkers(40), CONFIG, RECIPE, folder, watch=Watch(on_step=kill))
     torch.manual_seed(5)  # another process has drawn other numbers
-    resumed = train(TEXTS, walkers(60), CONFIG, RECIPE, folder, watch=Watch(on_step=kill))
+    resumed = train(TEXTS, walkers(40), CONFIG, RECIPE, folder, watch=Watch(on_step=kill))
 
     for name, weight in expected.bundle.model.state_dict().items():
         torch.testing.assert_close(resumed.bundle.model.state_dict()[name], weight, rtol=0, atol=0)
