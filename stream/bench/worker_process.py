@@ -88,7 +88,8 @@ class WorkerProcess:
         return self.process.wait(30)
 
     def log(self) -> str:
-        return self._log_path.read_text(errors="replace")
+        """Return all it has said; "" before its first start."""
+        return self._log_path.read_text(errors="replace") if self._log_path.exists() else ""
 
 
 def wait_for(condition: Callable[[], object], message: str, timeout_s: float = WAIT_S) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from infra.stack.launcher import Silent, running_stack
+from stream.bench.world import StreamWorld
 
 HERE = Path(__file__).parent
 
@@ -42,3 +43,13 @@ def milvus_uri(tmp_path_factory) -> Iterator[str]:
     state = tmp_path_factory.mktemp("milvus")
     with running_stack(state, frozenset({"milvus"}), Silent()) as endpoints:
         yield endpoints.milvus_uri
+
+
+@pytest.fixture
+def world(kafka_bootstrap: str, tmp_path: Path) -> Iterator[StreamWorld]:
+    """Topics of one's own, and workers on them, whose last words a failed test shows."""
+    world = StreamWorld(kafka_bootstrap, tmp_path)
+    yield world
+    world.close()
+    for worker in world.workers:
+        print(f"--- {worker.name}\n{worker.log()[-8000:]}")

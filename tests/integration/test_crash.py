@@ -23,13 +23,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
 @pytest.fixture
-def world(kafka_bootstrap, tmp_path):
-    world = StreamWorld(kafka_bootstrap, tmp_path)
-    yield world
-    world.close()
-
-
-@pytest.fixture
 def encoder():
     encoder = StubEncoder(needs_blocks=True).start()
     yield encoder

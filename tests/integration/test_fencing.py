@@ -11,17 +11,9 @@ from stream.bench.loads import SMALL_CHECKPOINTS, Load
 from stream.bench.oracle import replay
 from stream.bench.stub_encoder import StubEncoder
 from stream.bench.worker_process import wait_for
-from stream.bench.world import StreamWorld
 from stream.changelog import Fenced, KafkaChangelog
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
-
-
-@pytest.fixture
-def world(kafka_bootstrap, tmp_path):
-    world = StreamWorld(kafka_bootstrap, tmp_path)
-    yield world
-    world.close()
 
 
 @pytest.fixture

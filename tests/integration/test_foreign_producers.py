@@ -16,7 +16,7 @@ from stream.bench.histories import differences
 from stream.bench.oracle import java_partition, replay
 from stream.bench.stub_encoder import StubEncoder
 from stream.bench.worker_process import wait_for
-from stream.bench.world import N_PARTITIONS, StreamWorld
+from stream.bench.world import N_PARTITIONS
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -28,13 +28,6 @@ def encoder():
     encoder = StubEncoder().start()
     yield encoder
     encoder.stop()
-
-
-@pytest.fixture
-def world(kafka_bootstrap, tmp_path):
-    world = StreamWorld(kafka_bootstrap, tmp_path)
-    yield world
-    world.close()
 
 
 @pytest.fixture

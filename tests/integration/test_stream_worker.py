@@ -12,7 +12,7 @@ from stream.bench.loads import N_EVENTS, Load
 from stream.bench.oracle import java_partition, replay
 from stream.bench.stub_encoder import StubEncoder
 from stream.bench.worker_process import wait_for
-from stream.bench.world import N_PARTITIONS, StreamWorld
+from stream.bench.world import N_PARTITIONS
 
 pytestmark = pytest.mark.integration
 
@@ -24,13 +24,6 @@ def encoder():
     encoder = StubEncoder(needs_blocks=True, needs_items=True).start()
     yield encoder
     encoder.stop()
-
-
-@pytest.fixture
-def world(kafka_bootstrap, tmp_path):
-    world = StreamWorld(kafka_bootstrap, tmp_path)
-    yield world
-    world.close()
 
 
 def event(item_id="i1", *, event_id="", action="click", at_ms=NOW_MS):
