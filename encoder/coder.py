@@ -6,12 +6,13 @@ for those that nobody has met yet.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from encoder.base_llm import BaseLlm
 from encoder.codebook import Codebook, fit_codebook
 from encoder.config import ModelConfig
 from encoder.items import NO_VECTOR, ItemTower
@@ -23,7 +24,7 @@ LEARNING_RATE = 3e-3
 
 def fit_coder(
     config: ModelConfig,
-    llm_config: Mapping[str, object],
+    llm: BaseLlm,
     catalogue: CatalogueTokens,
     factors: Tensor,
     *,
@@ -33,14 +34,20 @@ def fit_coder(
 ) -> ItemTower:
     """Train a tower of the shallow layers towards `factors`.
 
+    A checkpoint's layers stay as they are: they know texts already, and may be large.
+
     Args:
         factors: (N, D), zeros for an item that nobody has met.
         progress: called after each step with its loss, 1 - cosine.
     """
-    tower = ItemTower(config, llm_config, len(factors), config.shallow_layers)
+    tower = ItemTower(config, llm.config, len(factors), config.shallow_layers)
+    if llm.weights:
+        tower.llm.load_base(llm.weights)
+        tower.llm.requires_grad_(False)
     met = factors.any(dim=1).nonzero().squeeze(1).numpy()
     start_from(tower, factors)
-    optimizer = torch.optim.AdamW(tower.parameters(), lr=LEARNING_RATE)
+    learned = [parameter for parameter in tower.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / max(1, n_steps)))
     )
@@ -56,7 +63,7 @@ def fit_coder(
         optimizer.step()
         schedule.step()
         progress(loss.item())
-    return tower.eval()
+    return tower.requires_grad_(True).eval()
 
 
 def start_from(tower: ItemTower, factors: Tensor) -> None:

@@ -107,6 +107,15 @@ class GroupedLlm(nn.Module):
         self.cuts = (shallow, shallow + middle)
         self.width: int = self.llm.config.hidden_size  # type: ignore[union-attr,assignment]
 
+    def load_base(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights of a checkpoint; those of layers that are not here are left out.
+
+        Raises InvalidInput when a layer that is here has none.
+        """
+        missing, _ = self.llm.load_state_dict(weights, strict=False)
+        if missing:
+            raise InvalidInput(f"the LLM's checkpoint has no {missing[0]}")
+
     def embed(self, tokens: Tensor) -> Tensor:
         """(B, T) int -> (B, T, F)"""
         return cast(Tensor, cast(nn.Module, self.llm.embed_tokens)(tokens))

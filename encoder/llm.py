@@ -9,7 +9,9 @@ interest and a query are items of one token each. Recent items stand first and a
 appending an item leaves earlier keys and values as they were. Serving has one sample a row;
 training has several, each after a count of items of its own and invisible to the others.
 
-A query's output moves its coarse interest: refined = unit(coarse + change).
+A query enters as its own learned vector plus the newest item's state, and leaves through the head
+that guesses the item after each item; so what the items learn of the next one (the warm-up) queries
+know already. Its output moves its coarse interest: refined = unit(coarse + change).
 """
 
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from encoder.grouped_llm import GroupedLlm
 class Refined:
     interests: Tensor  # (R, P, K, D), unit length
     weight_logits: Tensor  # (R, P, K)
+    next_items: Tensor  # (R, n, D), unit length: a guess of the item after each item
 
 
 class LlmRecommender(nn.Module):
@@ -36,10 +39,13 @@ class LlmRecommender(nn.Module):
         super().__init__()
         self.config = config
         self.coarse_in = nn.Linear(config.dim, width, bias=False)
-        self.queries = nn.Parameter(torch.randn(config.n_interests, width) * 0.5)
+        self.queries = nn.Parameter(torch.randn(config.n_interests, width) * 0.1)
         self.out = nn.Linear(width, config.dim, bias=False)
         self.weigh = nn.Linear(width, 1)
-        nn.init.zeros_(self.out.weight)
+        # Untrained, a guess is the newest item, and a change is about as long as an interest.
+        nn.init.eye_(self.out.weight)
+        with torch.no_grad():
+            self.out.weight *= width**-0.5
 
     def forward(
         self, llm: GroupedLlm, kept: Tensor, is_kept: Tensor, coarse: Tensor, counts: Tensor
@@ -50,30 +56,41 @@ class LlmRecommender(nn.Module):
             llm: the LLM in groups.
             kept: (R, n, t, F) shallow states of the items, oldest first, padded on the right.
             is_kept: (R, n, t) bool.
-            coarse: (R, P, K, D)
+            coarse: (R, P, K, D); P may be 0, then only the next items are guessed.
             counts: (R, P) int, items of the row that each sample sees.
         """
-        n_rows, n_items, n_kept, width = kept.shape
+        n_items, n_kept = kept.shape[1:3]
         n_samples, n_interests = coarse.shape[1:3]
-        tail = torch.stack(
-            [
-                self.coarse_in(coarse) * self.config.dim**0.5,
-                self.queries.expand(n_rows, n_samples, -1, -1),
-            ],
-            dim=2,
-        )  # (R, P, 2, K, F)
-        tail = llm.shallow(tail.reshape(-1, 1, width)).view(n_rows, -1, width)
-        states = torch.cat([kept.flatten(1, 2), tail], dim=1)  # (R, T, F)
+        states = kept.flatten(1, 2)
+        if n_samples:
+            tail = self._tail(llm, coarse, _newest(kept, counts))
+            states = torch.cat([states, tail], dim=1)  # (R, T, F)
         states = dropout(states, self.config.dropout, self.training)
         layout = row_layout(is_kept, counts, n_interests)
         states = llm.across(states, layout.positions, layout.middle, layout.deep)
-        states = states[:, n_items * n_kept :].unflatten(1, (n_samples, 2, n_interests))
-        read = states[:, :, 1]  # (R, P, K, F)
-        read = dropout(read, self.config.dropout, self.training)
+        states = dropout(states, self.config.dropout, self.training)
+        head = n_items * n_kept
+        read = states[:, head:].unflatten(1, (n_samples, 2, n_interests))[:, :, 1]  # (R, P, K, F)
         return Refined(
             interests=F.normalize(coarse + self.out(read), dim=-1),
             weight_logits=self.weigh(read).squeeze(-1),
+            next_items=F.normalize(self.out(states[:, n_kept - 1 : head : n_kept]), dim=-1),
         )
+
+    def _tail(self, llm: GroupedLlm, coarse: Tensor, newest: Tensor) -> Tensor:
+        """Return what stands behind the items, (R, P * 2K, F)."""
+        coarse_in = self.coarse_in(coarse) * self.config.dim**0.5  # (R, P, K, F)
+        tail = torch.stack([coarse_in, self.queries.expand_as(coarse_in)], dim=2)
+        tail = llm.shallow(tail.reshape(-1, 1, llm.width)).view(*tail.shape)  # (R, P, 2, K, F)
+        alone, with_newest = tail.unbind(2)
+        return torch.stack([alone, with_newest + newest], dim=2).flatten(1, 3)
+
+
+def _newest(kept: Tensor, counts: Tensor) -> Tensor:
+    """Return the last token of the newest item each sample sees, (R, P, 1, F); zeros for none."""
+    places = (counts - 1).clamp_min(0).unsqueeze(-1).expand(-1, -1, kept.shape[-1])
+    newest = kept[:, :, -1].gather(1, places) * (counts > 0).unsqueeze(-1)
+    return newest.unsqueeze(2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """What a batch costs the model: the next item in the warm-up, then interests as well.
 
-    warm-up   the light recommender guesses the next item after every event
+    warm-up   the light recommender guesses the next item after every event, the LLM after every
+              item of a window
     all       coarse and refined interests by DMIL and by the served score (encoder/dmil.py),
-              and the next item still
+              and the next items still
 
 Softmaxes are full, over the whole catalogue. The catalogue is encoded once for several batches
 (`Encoded`): gradients towards its embeddings gather in leaves, until the tower takes its own step.
@@ -10,6 +11,7 @@ Softmaxes are full, over the whole catalogue. The catalogue is encoded once for 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +29,8 @@ from encoder.dmil import (
     win_shares,
 )
 from encoder.items import ItemStates
+from encoder.light import LightOutput
+from encoder.llm import Refined
 from encoder.model import Recommender
 from encoder.recipe import Recipe
 from encoder.samples import NO_ITEM, Batch
@@ -66,28 +70,33 @@ class Cost:
     wins: Tensor  # (K,) targets that each refined interest won
 
 
+def sum_of(losses: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack(list(losses.values())).sum()
+
+
 class Objective:
     def __init__(self, model: Recommender, recipe: Recipe) -> None:
         self._model, self._recipe, self._config = model, recipe, model.config
 
     def warm_up(self, batch: Batch, shared: Encoded) -> Cost:
         light = self._model.light(batch.rows)
-        loss = self._next_loss(batch, light.next_items, shared.embeddings)
-        return Cost(loss, {"next": loss.detach()}, torch.zeros(self._config.n_interests))
+        n_rows, n_interests = len(batch.window_rows), self._config.n_interests
+        nobody = light.coarse.new_zeros(n_rows, 0, n_interests, self._config.dim)
+        refined = self._refine(batch, shared, nobody, batch.window_counts[:, :0])
+        losses = self._next_losses(batch, light, refined, shared.embeddings)
+        parts = {name: loss.detach() for name, loss in losses.items()}
+        return Cost(sum_of(losses), parts, torch.zeros(n_interests))
 
     def interests(self, batch: Batch, shared: Encoded) -> Cost:
-        recipe, model = self._recipe, self._model
-        light = model.light(batch.rows)
+        recipe = self._recipe
+        light = self._model.light(batch.rows)
         shape = (recipe.n_windows, recipe.n_samples)
         coarse = light.coarse.unflatten(1, shape).flatten(0, 1)  # (U * G, P, K, D)
         coarse_weights = light.weight_logits.unflatten(1, shape).flatten(0, 1)
-        places = batch.window_rows.clamp_min(0)
-        is_item = (batch.window_rows != NO_ITEM).unsqueeze(-1)
-        kept, is_kept = shared.kept[places], shared.states.is_kept[places] & is_item
-        refined = model.refine(model.tower.llm, kept, is_kept, coarse, batch.window_counts)
-        following = self._next_loss(batch, light.next_items, shared.embeddings)
-        parts = {"next": following.detach()}
-        total = recipe.next_weight * following
+        refined = self._refine(batch, shared, coarse, batch.window_counts)
+        following = self._next_losses(batch, light, refined, shared.embeddings)
+        parts = {name: loss.detach() for name, loss in following.items()}
+        total = recipe.next_weight * sum_of(following)
         wins = torch.zeros(self._config.n_interests)
         targets = batch.targets[batch.is_sample]  # (B, W)
         if len(targets):
@@ -105,10 +114,29 @@ class Objective:
             wins = (shares * assignment.is_target.sum()).cpu()
         return Cost(total, parts, wins)
 
-    def _next_loss(self, batch: Batch, next_items: Tensor, embeddings: Tensor) -> Tensor:
-        has_next = batch.next_rows != NO_ITEM
-        scores = (next_items[has_next] / self._config.temperature) @ embeddings.T
-        return F.cross_entropy(scores, batch.next_rows[has_next])
+    def _refine(self, batch: Batch, shared: Encoded, coarse: Tensor, counts: Tensor) -> Refined:
+        places = batch.window_rows.clamp_min(0)
+        is_item = (batch.window_rows != NO_ITEM).unsqueeze(-1)
+        kept, is_kept = shared.kept[places], shared.states.is_kept[places] & is_item
+        llm = self._model.tower.llm
+        return cast(Refined, self._model.refine(llm, kept, is_kept, coarse, counts))
+
+    def _next_losses(
+        self, batch: Batch, light: LightOutput, refined: Refined, embeddings: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the loss of the next item by who guesses it."""
+        in_window = batch.window_rows[:, 1:]
+        return {
+            "next": self._next_loss(light.next_items, batch.next_rows, embeddings),
+            "llm_next": self._next_loss(refined.next_items[:, :-1], in_window, embeddings),
+        }
+
+    def _next_loss(self, guesses: Tensor, rows: Tensor, embeddings: Tensor) -> Tensor:
+        has_next = rows != NO_ITEM
+        if not has_next.any():
+            return guesses.sum() * 0.0
+        scores = (guesses[has_next] / self._config.temperature) @ embeddings.T
+        return F.cross_entropy(scores, rows[has_next])
 
     def _interest_loss(
         self, interests: Tensor, weight_logits: Tensor, future: "_Future", embeddings: Tensor

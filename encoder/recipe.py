@@ -33,6 +33,8 @@ class Recipe:
     patience: int = 3
     """Epochs without a better NDCG@10 on them, after which training ends; 0 trains to the end and
     takes the last weights."""
+    lora_rank: int = 0
+    """Of the adapters by which the LLM's layers learn; 0 trains the layers themselves."""
     bf16: bool = False
     """Multiply matrices in bf16."""
 

@@ -9,7 +9,8 @@
     [recipe]             # encoder/recipe.py
     epochs = 20
 
-What a file leaves out is as the two modules say. A name that is not known is an error.
+Paths are relative to the file. What it leaves out is as the two modules say. A name that is not
+known is an error.
 """
 
 import dataclasses
@@ -34,10 +35,12 @@ class Run:
     data: str = "ml-100k"
     """A known data set, or the path of one."""
     out: Path | None = None
-    """The bundle; beside the file that says it. Default <state>/bundle."""
+    """The bundle. Default <state>/bundle."""
     until: float | None = None
     """Share of all events, in the order of their times, that may be learned from; None: all but
     each user's last event."""
+    llm: Path | None = None
+    """A local checkpoint of the Llama, Qwen or Mistral kind; None: a small LLM, at random."""
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
 
@@ -50,6 +53,7 @@ class Run:
         return {
             "data": self.data,
             "until": self.until,
+            "llm": None if self.llm is None else self.llm.name,
             "model": self.model.to_dict(),
             "recipe": self.recipe.to_dict(),
         }
@@ -64,8 +68,8 @@ def read_run(path: Path) -> Run:
     table["model"] = _made(ModelConfig, table.get("model", {}), f"{path} [model]")
     table["recipe"] = _made(Recipe, table.get("recipe", {}), f"{path} [recipe]")
     run = _made(Run, table, str(path))
-    out = run.out and path.parent / run.out
-    return dataclasses.replace(run, out=out)
+    beside = {name: getattr(run, name) for name in ("out", "llm")}
+    return dataclasses.replace(run, **{k: v and path.parent / v for k, v in beside.items()})
 
 
 def _made(kind: type[T], table: Mapping[str, Any], where: str) -> T:

@@ -1,29 +1,30 @@
 """What a run starts from: everything but what the light and the LLM recommender learn.
 
-    1. tokenizer and co-occurrence factors of the catalogue (seconds, no gradient)
+    1. the LLM before training, and co-occurrence factors of the catalogue (no gradient)
     2. coder: the factors from text; codebook: fitted on the coder's embeddings
     3. a model whose item vectors start at the factors, at nothing for items that nobody has met
 
 It is a bundle like any other, so a resumed run reads back what it started from.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from encoder.base_llm import BaseLlm, read_llm, small_llm
 from encoder.bundle import Bundle, Catalogue
 from encoder.coder import codebook_of, fit_coder, start_from
 from encoder.config import ModelConfig
-from encoder.grouped_llm import default_llm_config
 from encoder.histories import History, met_items
 from encoder.items import ItemTower
 from encoder.model import CatalogueTokens, Recommender
 from encoder.neighbours import cooccurrence, item_factors
 from encoder.recipe import Recipe
-from encoder.texts import item_tokens, train_tokenizer
+from encoder.texts import item_tokens
 from protos.errors import InvalidInput
 
 REACH = 30
@@ -57,30 +58,37 @@ def checked(texts: Texts, histories: Sequence[History]) -> list[History]:
 
 
 def starting_bundle(
-    texts: Texts, histories: Sequence[History], config: ModelConfig, recipe: Recipe, on_step: OnStep
+    texts: Texts,
+    histories: Sequence[History],
+    config: ModelConfig,
+    recipe: Recipe,
+    on_step: OnStep,
+    checkpoint: Path | None = None,
 ) -> Bundle:
     """Return an untrained bundle; the same arguments give the same on the same machine.
 
     Args:
         histories: what `checked` returned.
+        checkpoint: of an LLM; None for a small one with weights at random.
     """
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
-    tokenizer = train_tokenizer(texts.texts)
+    llm = read_llm(checkpoint, config) if checkpoint else small_llm(config, texts.texts)
     tokens = CatalogueTokens(
-        *map(torch.from_numpy, item_tokens(tokenizer, texts.texts, config.max_item_tokens))
+        *map(torch.from_numpy, item_tokens(llm.tokenizer, texts.texts, config.max_item_tokens))
     )
     counts = cooccurrence(histories, len(texts.item_ids), reach=REACH)
     factors = torch.from_numpy(item_factors(counts, config.dim, recipe.seed))
     factors[~torch.from_numpy(met_items(histories, len(factors)))] = 0
-    llm_config = default_llm_config(config, tokenizer.get_vocab_size())
-    coder = _fitted_coder(config, llm_config, tokens, factors, recipe, rng, on_step)
+    coder = _fitted_coder(config, llm, tokens, factors, recipe, rng, on_step)
     codebook, codes = codebook_of(config, coder, tokens, recipe.seed)
-    model = Recommender(config, llm_config, codebook, len(factors))
+    model = Recommender(config, llm.config, codebook, len(factors))
+    if llm.weights:
+        model.tower.llm.load_base(llm.weights)
     model.tower.load_state_dict(coder.state_dict(), strict=False)
     start_from(model.tower, factors)
     catalogue = Catalogue(texts.item_ids, texts.texts, factors.numpy(), codes)
-    return Bundle(config, llm_config, model, codebook, coder, tokenizer, catalogue, {})
+    return Bundle(config, llm.config, model, codebook, coder, llm.tokenizer, catalogue, {})
 
 
 def tokens_of(bundle: Bundle) -> CatalogueTokens:
@@ -91,7 +99,7 @@ def tokens_of(bundle: Bundle) -> CatalogueTokens:
 
 def _fitted_coder(
     config: ModelConfig,
-    llm_config: Mapping[str, object],
+    llm: BaseLlm,
     tokens: CatalogueTokens,
     factors: Tensor,
     recipe: Recipe,
@@ -106,5 +114,5 @@ def _fitted_coder(
         on_step(done, recipe.coder_steps, loss)
 
     return fit_coder(
-        config, llm_config, tokens, factors, n_steps=recipe.coder_steps, rng=rng, progress=say
+        config, llm, tokens, factors, n_steps=recipe.coder_steps, rng=rng, progress=say
     )

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -79,6 +80,7 @@ def train(
     recipe: Recipe,
     folder: RunFolder,
     *,
+    checkpoint: Path | None = None,
     peers: Peers | None = None,
     watch: Watch | None = None,
 ) -> Trained:
@@ -90,12 +92,18 @@ def train(
         texts: the catalogue; ids are unique.
         histories: what may be learned from; what is to be predicted later is not in them.
         folder: claimed by this run.
+        checkpoint: of the LLM to start from; None for a small one.
 
     Raises InvalidInput for an empty catalogue or when no user has two events.
     """
     peers, watch = peers or Peers(), watch or Watch()
     held = hold_out(checked(texts, histories), recipe.validation_users, recipe.seed)
-    start = _start(texts, held, config, recipe, folder, peers, watch)
+    if peers.is_first and not folder.has_start:
+        folder.save_start(
+            starting_bundle(texts, held.histories, config, recipe, watch.on_coder, checkpoint)
+        )
+    peers.wait()
+    start = folder.load_start()
     device = peers.device()
     start.coder.to(device)
     autocast = torch.bfloat16 if recipe.bf16 else None
@@ -118,27 +126,11 @@ def train(
         _Session(trainer, start, held, recipe, folder, story, peers, watch, throughputs).run()
     if recipe.patience and (best := folder.load("best", device)) is not None:
         trainer.model.load_state_dict(best["model"])
+    trainer.merge()
     catalogue = replace(start.catalogue, embeddings=trainer.embeddings().numpy())
     start.coder.cpu()
     bundle = replace(start, model=trainer.model.cpu(), catalogue=catalogue)
     return Trained(bundle, trainer.win_shares, story, throughputs)
-
-
-def _start(
-    texts: Texts,
-    held: Held,
-    config: ModelConfig,
-    recipe: Recipe,
-    folder: RunFolder,
-    peers: Peers,
-    watch: Watch,
-) -> Bundle:
-    """Return what the run starts from; the first process makes it, the others read it."""
-    if peers.is_first and not folder.has_start:
-        made = starting_bundle(texts, held.histories, config, recipe, watch.on_coder)
-        folder.save_start(made)
-    peers.wait()
-    return folder.load_start()
 
 
 @dataclass(frozen=True, slots=True)

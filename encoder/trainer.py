@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from encoder.adapters import add_adapters, merge_adapters
 from encoder.bundle import Bundle
 from encoder.histories import History, met_items
 from encoder.items import NO_VECTOR, ItemStates
@@ -86,8 +87,10 @@ class Trainer:
         self._codes = start.catalogue.codes
         self._histories, self._recipe, self._config = histories, recipe, start.config
         self._peers, self._autocast = peers, autocast
+        llm = self.model.tower.llm.llm
+        self._adapters = add_adapters(llm, recipe.lora_rank) if recipe.lora_rank else None
         tower_names = _tower_parameters(start)
-        named = dict(self.model.named_parameters())
+        named = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self._tower = [p for name, p in named.items() if name in tower_names]
         self._rest = [p for name, p in named.items() if name not in tower_names]
         self._tower_optimizer = _optimizer(self._tower, recipe)
@@ -99,7 +102,7 @@ class Trainer:
             recipe.n_windows, recipe.n_samples, recipe.n_targets, recipe.rows_a_batch
         )
         self._sampling = sampling
-        self._warm_sampling = replace(sampling, n_windows=1, n_samples=1)
+        self._warm_sampling = replace(sampling, n_samples=1)
         self._steps_an_epoch = -(-n_batches(self._lengths, self._config, sampling) // peers.count)
         self._place = Place()
         self._n_done = 0
@@ -235,6 +238,11 @@ class Trainer:
         return self.model.tower.encode(self._tokens.tokens, self._tokens.lengths, rows)
 
     # -- what comes out, and what a resumed run needs --------------------------------------------
+
+    def merge(self) -> None:
+        """Make the adapters, if any, a part of the LLM's weights. Nothing is trained after it."""
+        if self._adapters is not None:
+            merge_adapters(self._adapters)
 
     def embeddings(self) -> Tensor:
         """Encode all items as they are served, (N, D) on the CPU. Leaves the model as it is served,

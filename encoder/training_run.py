@@ -64,6 +64,7 @@ def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
             run.model,
             run.recipe,
             folder,
+            checkpoint=run.llm,
             peers=peers,
             watch=Watch(screen.coder, screen.step, screen.validated),
         )

@@ -73,6 +73,25 @@ def test_several_samples_in_a_row_equal_a_row_each(family, kept_tokens):
         torch.testing.assert_close(together.interests[:, place], alone.interests[:, 0], **CLOSE)
 
 
+@pytest.mark.parametrize("kept_tokens", [1, 2])
+def test_a_guess_of_the_next_item_sees_neither_later_items_nor_samples(kept_tokens):
+    config = replace(CONFIG, kept_tokens=kept_tokens)
+    torch.manual_seed(0)
+    llm = GroupedLlm(config, tiny_llm_config(config, 50)).eval()
+    recommender = LlmRecommender(config, llm.width).eval()
+    randomise(recommender, 1)
+    kept = torch.randn(2, 5, kept_tokens, llm.width)
+    is_kept = torch.ones(2, 5, kept_tokens, dtype=torch.bool)
+    coarse = torch.nn.functional.normalize(torch.randn(2, 2, 3, config.dim), dim=-1)
+
+    whole = recommender(llm, kept, is_kept, coarse, torch.tensor([[2, 5], [1, 4]])).next_items
+
+    nobody, none = coarse[:, :0], torch.zeros(2, 0, dtype=torch.long)
+    for n_items in range(1, 6):
+        cut = recommender(llm, kept[:, :n_items], is_kept[:, :n_items], nobody, none).next_items
+        torch.testing.assert_close(cut, whole[:, :n_items], **CLOSE)
+
+
 def test_items_that_are_padding_change_nothing(bundle):
     model = bundle.model
     kept = torch.randn(1, 3, 1, model.tower.llm.width)

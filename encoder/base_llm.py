@@ -1,0 +1,72 @@
+"""The LLM before training: a small one with weights at random, or a checkpoint of transformers'."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import AutoModel, AutoTokenizer
+
+from encoder.config import ModelConfig
+from encoder.grouped_llm import NEEDED, default_llm_config, refuse_length_dependent_rope
+from encoder.texts import ITEM, train_tokenizer
+from protos.errors import InvalidInput
+
+_LAYER = re.compile(r"layers\.(\d+)\.")
+
+
+@dataclass(frozen=True, slots=True)
+class BaseLlm:
+    config: Mapping[str, object]
+    """transformers' own, of as many layers as the three groups have."""
+    tokenizer: Tokenizer
+    """With [ITEM]."""
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    """Of those layers; none: at random."""
+
+
+def small_llm(config: ModelConfig, texts: Sequence[str]) -> BaseLlm:
+    """Return the default: a few layers, and a tokenizer fitted on the catalogue."""
+    tokenizer = train_tokenizer(texts)
+    return BaseLlm(default_llm_config(config, tokenizer.get_vocab_size()), tokenizer)
+
+
+def read_llm(folder: Path, config: ModelConfig) -> BaseLlm:
+    """Read the first layers of a local checkpoint; [ITEM] joins its tokens.
+
+    Raises InvalidInput when it cannot be read, is not of Llama's kind, or has too few layers.
+    """
+    if not (folder / "config.json").is_file():
+        raise InvalidInput(f"{folder} is no transformers checkpoint: it has no config.json")
+    try:
+        llm = AutoModel.from_pretrained(folder, local_files_only=True, dtype="float32")
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise InvalidInput(f"{folder} cannot be read as a checkpoint: {error}") from error
+    if missing := [name for name in NEEDED if not hasattr(llm, name)]:
+        raise InvalidInput(f"{folder} has no {', '.join(missing)}; use a Llama, Qwen or Mistral")
+    refuse_length_dependent_rope(llm.config)
+    n_layers = config.shallow_layers + config.middle_layers + config.deep_layers
+    if n_layers > llm.config.num_hidden_layers:
+        raise InvalidInput(
+            f"{folder} has {llm.config.num_hidden_layers} layers, the model wants {n_layers}; "
+            "lower shallow_layers, middle_layers or deep_layers"
+        )
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.add_special_tokens([ITEM])
+    llm.resize_token_embeddings(max(tokenizer.get_vocab_size(), llm.config.vocab_size))
+    described = llm.config.to_dict() | {"num_hidden_layers": n_layers}
+    described.pop("_name_or_path", None)  # a path of the machine that trained
+    if kinds := described.get("layer_types"):
+        described["layer_types"] = kinds[:n_layers]
+    weights = {n: w for n, w in llm.state_dict().items() if _layer_of(n) < n_layers}
+    return BaseLlm(described, tokenizer, weights)
+
+
+def _layer_of(name: str) -> int:
+    """Return which layer a weight belongs to, -1 for none."""
+    found = _LAYER.match(name)
+    return int(found[1]) if found else -1
