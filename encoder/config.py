@@ -44,7 +44,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         sizes = [(f.name, getattr(self, f.name)) for f in fields(self) if f.type in (int, "int")]
         for name, value in sizes:
-            least = 0 if name == "kept_tokens" else 1
+            least = 0 if name in ("kept_tokens", "n_memory") else 1
             if value < least:
                 raise InvalidInput(f"model config: {name} is {value}, it must be {least} or more")
         if self.light_block not in (TRANSFORMER, HSTU):

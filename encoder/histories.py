@@ -40,6 +40,16 @@ class History:
             self.times_ms[:n_events],
         )
 
+    def last(self, n_events: int) -> "History":
+        begin = max(0, len(self) - n_events)
+        return History(
+            self.user_id,
+            self.item_rows[begin:],
+            self.actions[begin:],
+            self.gaps[begin:],
+            self.times_ms[begin:],
+        )
+
 
 def read_histories(events: pa.Table, item_ids: Sequence[str]) -> list[History]:
     """Group events by user. Events on items outside the catalogue and impressions are left out.

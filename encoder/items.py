@@ -74,15 +74,23 @@ class ItemTower(nn.Module):
             item_rows: (N,) int, rows of the learned vectors; NO_VECTOR for none.
         """
         every = torch.arange(len(tokens), device=tokens.device)
-        states = self.llm.embed(tokens)  # (N, T, F)
-        vectors = self.item_vectors(item_rows.clamp_min(0))  # (N, F)
-        vectors = vectors * (item_rows >= 0).unsqueeze(-1).to(vectors.dtype)
-        states = states.index_put((every, lengths - 1), vectors, accumulate=True)
-        states = self.llm.shallow(states)  # (N, T, F)
+        states = self.llm.shallow(self.embed(tokens, lengths, item_rows))  # (N, T, F)
         embeddings = F.normalize(
             cast(Tensor, self.project(self.norm(states[every, lengths - 1]))), dim=-1
         )
-        back = torch.arange(self.config.n_kept - 1, -1, -1, device=tokens.device)
+        return ItemStates(*self.keep(states, lengths), embeddings)
+
+    def embed(self, tokens: Tensor, lengths: Tensor, item_rows: Tensor) -> Tensor:
+        """Return what the shallow layers read, (N, T, F): tokens, and vectors at [ITEM]."""
+        every = torch.arange(len(tokens), device=tokens.device)
+        states = self.llm.embed(tokens)  # (N, T, F)
+        vectors = self.item_vectors(item_rows.clamp_min(0))  # (N, F)
+        vectors = vectors * (item_rows >= 0).unsqueeze(-1).to(vectors.dtype)
+        return states.index_put((every, lengths - 1), vectors, accumulate=True)
+
+    def keep(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last t of the states (N, T, F), (N, t, F), and which there are, (N, t)."""
+        back = torch.arange(self.config.n_kept - 1, -1, -1, device=states.device)
         places = lengths.unsqueeze(1) - 1 - back  # (N, t)
-        kept = states[every.unsqueeze(1), places.clamp_min(0)]  # (N, t, F)
-        return ItemStates(kept, places >= 0, embeddings)
+        every = torch.arange(len(states), device=states.device).unsqueeze(1)
+        return states[every, places.clamp_min(0)], places >= 0

@@ -138,14 +138,17 @@ class LightRecommender(nn.Module):
 
     def _events(self, rows: Rows) -> Tensor:
         """Return (R, S', width)."""
-        levels = torch.arange(self.config.n_levels, device=rows.codes.device)
-        places = rows.codes.long() + levels * self.config.n_centres  # (R, S', Q)
-        decoded = cast(Tensor, self.decoded)[places].sum(dim=2)  # (R, S', D)
-        items = self.read(decoded) * self.config.dim**0.5  # (R, S', width)
-        items = items + self.codes(places).sum(dim=2)
-        items = torch.where(rows.is_coded.unsqueeze(-1), items, self.uncoded)
+        items = torch.where(rows.is_coded.unsqueeze(-1), self.items(rows.codes), self.uncoded)
         gaps = self.gap(rows.gaps.long() // GAP_UNIT)
         return cast(Tensor, items + self.action(rows.actions.long()) + gaps)
+
+    def items(self, codes: Tensor) -> Tensor:
+        """Return what codes (R, S', Q) say of items, (R, S', width)."""
+        levels = torch.arange(self.config.n_levels, device=codes.device)
+        places = codes.long() + levels * self.config.n_centres  # (R, S', Q)
+        decoded = cast(Tensor, self.decoded)[places].sum(dim=2)  # (R, S', D)
+        read = self.read(decoded) * self.config.dim**0.5  # (R, S', width)
+        return cast(Tensor, read + self.codes(places).sum(dim=2))
 
     def _newest(self, events: Tensor, counts: Tensor) -> Tensor:
         """Return the newest event each sample sees, (R, P, 1, width); zeros before the first."""

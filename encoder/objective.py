@@ -101,10 +101,10 @@ class Objective:
         targets = batch.targets[batch.is_sample]  # (B, W)
         if len(targets):
             future = _Future.of(targets, shared.embeddings, self._config, recipe)
-            for name, interests, logits in (
-                ("coarse", coarse, coarse_weights),
-                ("refined", refined.interests, refined.weight_logits),
-            ):
+            found = [("coarse", coarse, coarse_weights)]
+            if refined is not None:
+                found.append(("refined", refined.interests, refined.weight_logits))
+            for name, interests, logits in found:
                 loss, assignment = self._interest_loss(
                     interests[batch.is_sample], logits[batch.is_sample], future, shared.embeddings
                 )
@@ -114,7 +114,10 @@ class Objective:
             wins = (shares * assignment.is_target.sum()).cpu()
         return Cost(total, parts, wins)
 
-    def _refine(self, batch: Batch, shared: Encoded, coarse: Tensor, counts: Tensor) -> Refined:
+    def _refine(
+        self, batch: Batch, shared: Encoded, coarse: Tensor, counts: Tensor
+    ) -> Refined | None:
+        """Return what the LLM says; None when it takes no part."""
         places = batch.window_rows.clamp_min(0)
         is_item = (batch.window_rows != NO_ITEM).unsqueeze(-1)
         kept, is_kept = shared.kept[places], shared.states.is_kept[places] & is_item
@@ -122,14 +125,14 @@ class Objective:
         return cast(Refined, self._model.refine(llm, kept, is_kept, coarse, counts))
 
     def _next_losses(
-        self, batch: Batch, light: LightOutput, refined: Refined, embeddings: Tensor
+        self, batch: Batch, light: LightOutput, refined: Refined | None, embeddings: Tensor
     ) -> dict[str, Tensor]:
         """Return the loss of the next item by who guesses it."""
-        in_window = batch.window_rows[:, 1:]
-        return {
-            "next": self._next_loss(light.next_items, batch.next_rows, embeddings),
-            "llm_next": self._next_loss(refined.next_items[:, :-1], in_window, embeddings),
-        }
+        losses = {"next": self._next_loss(light.next_items, batch.next_rows, embeddings)}
+        if refined is not None:
+            guesses, in_window = refined.next_items[:, :-1], batch.window_rows[:, 1:]
+            losses["llm_next"] = self._next_loss(guesses, in_window, embeddings)
+        return losses
 
     def _next_loss(self, guesses: Tensor, rows: Tensor, embeddings: Tensor) -> Tensor:
         has_next = rows != NO_ITEM

@@ -74,6 +74,7 @@ class Trainer:
         peers: Peers,
         device: torch.device,
         autocast: torch.dtype | None = None,
+        objective: type[Objective] = Objective,
     ) -> None:
         """
         Args:
@@ -95,7 +96,7 @@ class Trainer:
         self._rest = [p for name, p in named.items() if name not in tower_names]
         self._tower_optimizer = _optimizer(self._tower, recipe)
         self._optimizer = _optimizer(self._rest, recipe)
-        self._objective = Objective(self.model, recipe)
+        self._objective = objective(self.model, recipe)
         self._has_vector = torch.from_numpy(met_items(histories, len(tokens.lengths))).to(device)
         self._lengths = [len(history) for history in histories]
         sampling = Sampling(

@@ -1,0 +1,154 @@
+"""Models that lack one of the ideas, for `freshet bench ablations`: each differs in one thing."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encoder.bundle import Bundle
+from encoder.codebook import Floats
+from encoder.config import HSTU, ModelConfig
+from encoder.grouped_llm import GroupedLlm, additive
+from encoder.histories import History
+from encoder.items import ItemStates, ItemTower
+from encoder.light import LightOutput, LightRecommender, Rows
+from encoder.objective import Encoded, Objective
+from encoder.recipe import Recipe
+from encoder.samples import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """How a run differs from the hybrid."""
+
+    says: str
+    model: Mapping[str, int | str]
+    """Fields of ModelConfig."""
+    change: Callable[[Bundle], Bundle] = lambda start: start
+    """Applied to what training starts from."""
+    objective: type[Objective] = Objective
+    refined: bool = True
+    """Whether the LLM has a say in what is judged."""
+    longest: int | None = None
+    """Newest events of a history that are kept, in training and in evaluation."""
+
+    def cut(self, history: History) -> History:
+        return history if self.longest is None else history.last(self.longest)
+
+    def sized(self, config: ModelConfig) -> ModelConfig:
+        return replace(config, **self.model)  # type: ignore[arg-type]
+
+    def budgeted(self, recipe: Recipe) -> Recipe:
+        """Return the recipe; W >= 2K targets, as DMIL wants."""
+        n_interests = int(self.model.get("n_interests", 0))
+        return replace(recipe, n_targets=max(recipe.n_targets, 2 * n_interests))
+
+
+class LightOnly(Objective):
+    """The LLM takes no part."""
+
+    def _refine(self, batch: Batch, shared: Encoded, coarse: Tensor, counts: Tensor) -> None:
+        return None
+
+
+class Blind(LightRecommender):
+    """Coarse interests that say nothing: the LLM is on its own."""
+
+    def forward(self, rows: Rows, bank: Tensor | None = None) -> LightOutput:
+        found = super().forward(rows, bank)
+        return replace(found, coarse=found.coarse * 0.0)
+
+
+class FullVectors(LightRecommender):
+    """Reads items' full vectors where the others read codes: a "code" is the bytes of a row."""
+
+    full: Tensor  # (N, D)
+
+    def items(self, codes: Tensor) -> Tensor:
+        rows = codes[..., 0].long() + 256 * codes[..., 1].long()
+        return cast(Tensor, self.read(self.full[rows]) * self.config.dim**0.5)
+
+
+class PlainDeep(GroupedLlm):
+    """Deep layers that see inside items too."""
+
+    def across(self, states: Tensor, positions: Tensor, middle: Tensor, deep: Tensor) -> Tensor:
+        return super().across(states, positions, middle, middle)
+
+
+class PlainCausal(GroupedLlm):
+    """One plain causal mask in all layers: a row is a text, items are not encoded on their own."""
+
+    def across(self, states: Tensor, positions: Tensor, middle: Tensor, deep: Tensor) -> Tensor:
+        mask = additive(middle, states.dtype)
+        shallow = self._run(self._layers[: self.cuts[0]], states, positions, mask)
+        return super().across(shallow, positions, middle, middle)
+
+
+class RawTokens(ItemTower):
+    """Keeps items' tokens as they are before the shallow layers; embeddings are the tower's."""
+
+    def forward(self, tokens: Tensor, lengths: Tensor, item_rows: Tensor) -> ItemStates:
+        found = super().forward(tokens, lengths, item_rows)
+        kept, _ = self.keep(self.embed(tokens, lengths, item_rows), lengths)
+        return replace(found, kept=kept)
+
+
+def _with_light(kind: type[LightRecommender], start: Bundle) -> Bundle:
+    book = start.codebook
+    light = kind(start.config, torch.from_numpy(book.centres), torch.from_numpy(book.magnitudes))
+    light.load_state_dict(start.model.light.state_dict())
+    start.model.light = light
+    return start
+
+
+def _with_tower(start: Bundle, kind: type[ItemTower], llm: type[GroupedLlm]) -> Bundle:
+    old = start.model.tower
+    tower = kind(start.config, start.llm_config, len(old.item_vectors.weight))
+    tower.llm = llm(start.config, start.llm_config)
+    tower.load_state_dict(old.state_dict())
+    start.model.tower = tower
+    return start
+
+
+def _with_full_vectors(start: Bundle) -> Bundle:
+    vectors: Floats = start.catalogue.embeddings
+    rows = np.arange(len(vectors))
+    codes = np.zeros((len(rows), start.config.n_levels), np.uint8)
+    codes[:, 0], codes[:, 1] = rows % 256, rows // 256
+    light = _with_light(FullVectors, start).model.light
+    light.register_buffer("full", torch.from_numpy(vectors).float(), persistent=False)
+    return replace(start, catalogue=replace(start.catalogue, codes=codes))
+
+
+ALL_TOKENS = {"kept_tokens": 0}
+VARIANTS: Mapping[str, Variant] = {
+    "hybrid": Variant("as it is", {}),
+    "light": Variant("the light recommender alone", {}, objective=LightOnly, refined=False),
+    "llm": Variant("the LLM alone: coarse interests say nothing", {}, partial(_with_light, Blind)),
+    "hstu": Variant("HSTU's layers in the light recommender", {"light_block": HSTU}),
+    "k1": Variant("K = 1", {"n_interests": 1}),
+    "k2": Variant("K = 2", {"n_interests": 2}),
+    "k8": Variant("K = 8", {"n_interests": 8}),
+    "tokens2": Variant("2 tokens an item after the shallow layers", {"kept_tokens": 2}),
+    "tokens-all": Variant("all tokens after the shallow layers", ALL_TOKENS),
+    "no-deep-mask": Variant(
+        "all tokens, no deep mask", ALL_TOKENS, partial(_with_tower, kind=ItemTower, llm=PlainDeep)
+    ),
+    "no-masks": Variant(
+        "all tokens, neither shallow nor deep mask",
+        ALL_TOKENS,
+        partial(_with_tower, kind=RawTokens, llm=PlainCausal),
+    ),
+    "full-vectors": Variant("full vectors in place of codes", {}, _with_full_vectors),
+    "memory0": Variant("no memory tokens", {"n_memory": 0}),
+    "memory1": Variant("1 memory token", {"n_memory": 1}),
+    "memory8": Variant("8 memory tokens", {"n_memory": 8}),
+    "newest50": Variant("newest 50 events", {}, longest=50),
+    "newest200": Variant("newest 200 events", {}, longest=200),
+    "newest1000": Variant("newest 1,000 events", {}, longest=1_000),
+}
