@@ -6,7 +6,7 @@ bootstrap over users. Runs that have ended are kept in <state>/bench/ablations a
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,18 +15,14 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
+from encoder.bench.trial import judged
 from encoder.bench.variants import VARIANTS, Variant
-from encoder.codebook import Floats
-from encoder.config import ModelConfig
-from encoder.evaluate import Served
-from encoder.histories import History, read_histories
-from encoder.peers import Peers
-from encoder.ranking import Values, accuracy, paired_bootstrap, rank
+from encoder.histories import read_histories
+from encoder.ranking import Values, paired_bootstrap
 from encoder.recipe import Recipe
 from encoder.splits import Split, leave_one_out
-from encoder.start import Texts, checked, starting_bundle, tokens_of
+from encoder.start import Texts
 from encoder.threads import N_THREADS, let_idle_threads_sleep
-from encoder.trainer import Trainer
 from infra.bench import Result, commit
 from infra.datasets import load
 from infra.settings import SharedSettings
@@ -57,37 +53,11 @@ def _values(
 ) -> dict[str, Values]:
     """Return each user's metrics, from an earlier run where there was one."""
     if not file.exists():
-        values = _judged(variant, texts, split, recipe)
+        values = judged(variant, texts, split, recipe)
+        values = {name: values[name] for name in METRICS}
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps({name: one.tolist() for name, one in values.items()}))
     return {name: np.array(one) for name, one in json.loads(file.read_text()).items()}
-
-
-def _judged(variant: Variant, texts: Texts, split: Split, recipe: Recipe) -> dict[str, Values]:
-    config, recipe = variant.sized(ModelConfig()), variant.budgeted(recipe)
-    histories = checked(texts, [variant.cut(history) for history in split.histories])
-    start = variant.change(
-        starting_bundle(texts, histories, config, recipe, lambda done, of, loss: None)
-    )
-    trainer = Trainer(
-        start,
-        tokens_of(start),
-        histories,
-        recipe,
-        peers=Peers(),
-        device=torch.device("cpu"),
-        objective=variant.objective,
-    )
-    for _ in trainer.run():
-        pass
-    catalogue = replace(start.catalogue, embeddings=trainer.embeddings().numpy())
-    served = Served(replace(start, catalogue=catalogue))
-
-    def scores(some: Sequence[History]) -> Floats:
-        return served.scores([variant.cut(history) for history in some], refine=variant.refined)
-
-    values = accuracy(rank(split, scores).hits)
-    return {name: values[name] for name in METRICS}
 
 
 def _figures(ours: Mapping[str, Values], hybrid: Mapping[str, Values]) -> dict[str, object]:

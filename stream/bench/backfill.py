@@ -55,7 +55,7 @@ def backfill(quick: bool) -> Result:
         world = StreamWorld(endpoints.kafka_bootstrap, folder)
         try:
             worker = world.worker(encoder_address).start().wait_ready()
-            replay_s, seconds = _run(world, worker, folder / "parquet", len(dataset.events))
+            replay_s, seconds = replay_into(world, worker, folder / "parquet", len(dataset.events))
             if worker.stop() != 0:
                 raise FreshetError(f"the worker did not stop well: {worker.log()[-2000:]}")
             figures = _examined(world, worker, dataset)
@@ -75,10 +75,10 @@ def backfill(quick: bool) -> Result:
     )
 
 
-def _run(
+def replay_into(
     world: StreamWorld, worker: WorkerProcess, parquet: Path, n_events: int
 ) -> tuple[float, float]:
-    """Return the seconds until the replay ended, and until all was durable."""
+    """Replay a Parquet folder; return the seconds until that ended, and until all was durable."""
     environment = os.environ | {
         "FRESHET_KAFKA_BOOTSTRAP": world.bootstrap,
         "FRESHET_TOPIC_PREFIX": world.prefix,

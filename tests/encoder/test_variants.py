@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from encoder.bench.ablations import _judged
+from encoder.bench.trial import judged
 from encoder.bench.variants import VARIANTS, FullVectors
 from encoder.evaluate import Served
 from encoder.peers import Peers
@@ -47,10 +47,10 @@ UNLIKE = ["light", "llm", "hstu", "k8", "no-masks", "full-vectors", "memory0", "
 
 
 @pytest.mark.parametrize("name", UNLIKE)
-def test_every_variant_is_trained_and_judged(name, monkeypatch):
-    monkeypatch.setattr("encoder.bench.ablations.ModelConfig", lambda: CONFIG)
+def test_every_variant_is_trained_andjudged(name, monkeypatch):
+    monkeypatch.setattr("encoder.bench.trial.ModelConfig", lambda: CONFIG)
 
-    values = _judged(VARIANTS[name], TEXTS, leave_one_out(walkers(10)), QUICK)
+    values = judged(VARIANTS[name], TEXTS, leave_one_out(walkers(10)), QUICK)
 
     assert all(np.isfinite(one).all() and len(one) == 10 for one in values.values())
 
