@@ -10,6 +10,9 @@ Why each is needed:
   deliver it reads again.
 * `Consumer._wait_next_records`, `_stopped`, `_read_offset`, `_committed_offset`, `_thread`: what
   that loop is made of, and commits of our own offsets (the topic has `acks=False`).
+* `App.flow_control`: faust resumes the flow several times in a rebalance, and empties all queues
+  each time. What was delivered since the first time would be lost: records of a standby's changelog
+  for ever, events until the next one of their partition shows the gap.
 * `Recovery._wait`: where faust waits for the end of a recovery it swallows the error by which a
   rebalance interrupts it, and goes on as if the tables were complete: it hands out partitions of
   which only a beginning was read, or seeks to an offset that it does not know. Ours stops it at
@@ -34,6 +37,8 @@ from faust.tables import TableManager, recovery
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode.utils.objects import cached_property
+from mode.utils.queues import FlowControlEvent
 from rocksdict import Rdict, WriteBatch
 
 RUN_LENGTH = 512
@@ -45,6 +50,7 @@ PRIVATE_NAMES: tuple[tuple[type, str], ...] = (
     (driver.Consumer, "_wait_next_records"),
     (driver.Consumer, "_to_message"),
     (driver.AIOKafkaConsumerThread, "commit"),
+    (faust.App, "flow_control"),
     (recovery.Recovery, "_wait"),
     (TableManager, "_recovery"),
     (rocksdb.Store, "_db_for_partition"),
@@ -82,6 +88,7 @@ class RunConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._n_seeks = 0
+        self._seeking = asyncio.Lock()
         self._sought: dict[TP, int] = {}
         """Where a seek has put partitions from which nothing was delivered since."""
 
@@ -104,31 +111,37 @@ class RunConsumer(driver.Consumer):
         """Seek to what the group has committed, and to the beginning where it has nothing yet.
 
         faust leaves those where they are: behind what was read ahead and dropped by a rebalance.
+        Events flow while it seeks, so a read that is under way at either end is looked at again.
         """
-        await super().perform_seek()
-        mine = self.assignment()
-        new = [TopicPartition(*tp) for tp in mine if self._is_uncommitted_run(ensure_TP(tp))]
-        if new:
-            await self._thread.seek_to_beginning(*new)
-
-    def _is_uncommitted_run(self, tp: TP) -> bool:
-        return tp.topic in self.run_topics and self._committed_offset.get(tp) is None
+        async with self._seeking:
+            self._n_seeks += 1
+            try:
+                await super().perform_seek()
+                mine = {ensure_TP(tp) for tp in self.assignment()}
+                runs = {tp for tp in mine if tp.topic in self.run_topics}
+                begins = {tp: self._committed_offset.get(tp) for tp in runs}
+                new = [TopicPartition(*tp) for tp, offset in begins.items() if offset is None]
+                earliest = await self.earliest_offsets(*new) if new else {}
+                await super().seek_wait(earliest)
+                self._sought |= {tp: begins[tp] or earliest[TopicPartition(*tp)] for tp in runs}
+            finally:
+                self._n_seeks += 1
 
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not (self._stopped.is_set() or fetcher._stopped.is_set()):
                 self.read_number += 1
                 number, n_seeks = self.read_number, self._n_seeks
-                records, active = await self._wait_next_records(1.0)
+                read, active = await self._wait_next_records(1.0)
                 await asyncio.sleep(0)
-                if records is None or self.should_stop:
+                if read is None or self.should_stop:
                     continue
+                records: Mapping[Any, Sequence[Any]] = read
                 # A read that was under way while recovery sought belongs before the seek or after
                 # it: unknown. Delivered, it could leave a hole in a table; dropped, recovery would
                 # wait for the end of its changelog for ever.
                 if not self.flow_active or n_seeks != self._n_seeks:
-                    await self._rewind(records)
-                    continue
+                    records = await self._settled(records)
                 generation = self.app.consumer_generation_id
                 for tp, found in records.items():
                     if not await self._deliver(ensure_TP(tp), found, active, generation, number):
@@ -167,18 +180,32 @@ class RunConsumer(driver.Consumer):
             message.key, message.value = None, Run(records, number)
             yield message
 
-    async def _rewind(self, records: Mapping[Any, Sequence[Any]]) -> None:
-        """Read these once more, or from where a seek has put their partitions."""
-        mine = self.assignment()
-        back = {
-            tp: self._sought.get(tp, found[0].offset)
-            for tp, found in ((ensure_TP(tp), found) for tp, found in records.items())
-            if tp in mine
-        }
-        try:
-            await super().seek_wait(back)
-        except IllegalStateError:
-            self.log.info("A rebalance is under way, and seeks at its end")
+    async def _settled(self, records: Mapping[Any, Sequence[Any]]) -> Mapping[TP, Sequence[Any]]:
+        """Return runs that leave no hole after the newest seek; the others are read once more, from
+        where a seek has put their partitions.
+
+        To read all again would be as right, and slow: Kafka's client asks a broker for no more
+        until the broker has answered, which it does after 1.5 s when nothing happens.
+        """
+        async with self._seeking:
+            mine = self.assignment()
+            found = {ensure_TP(tp): of for tp, of in records.items() if tp in mine}
+            runs = {
+                tp: of
+                for tp, of in found.items()
+                if tp.topic in self.run_topics and of[0].offset <= self._sought.get(tp, -1)
+            }
+            if not self.flow_active:
+                runs = {}
+            back = {
+                tp: self._sought.get(tp, of[0].offset) for tp, of in found.items() if tp not in runs
+            }
+            try:
+                await super().seek_wait(back)
+            except IllegalStateError:
+                self.log.info("A rebalance is under way, and seeks at its end")
+                return {}
+            return runs
 
 
 def transport_of_runs(topics: Iterable[str]) -> type[driver.Transport]:
@@ -193,6 +220,22 @@ def transport_of_runs(topics: Iterable[str]) -> type[driver.Transport]:
 
     Transport.Consumer = Consumer
     return Transport
+
+
+class FlowControl(FlowControlEvent):
+    """faust's, which empties the queues when a flow that was stopped resumes, and only then."""
+
+    def resume(self) -> None:
+        if not self.is_active():
+            super().resume()
+
+
+class App(faust.App):
+    """faust's app, with our flow control."""
+
+    @cached_property
+    def flow_control(self) -> FlowControlEvent:
+        return FlowControl(loop=self.loop)
 
 
 class Recovery(recovery.Recovery):

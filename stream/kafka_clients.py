@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from infra.kafka_topics import Topics
 from infra.settings import SharedSettings
-from stream.faust_seams import Tables, transport_of_runs
+from stream.faust_seams import App, Tables, transport_of_runs
 from stream.settings import StreamSettings, worker_folder
 
 _BATCH_BYTES = 2**20
@@ -26,7 +26,7 @@ def app_id(topics: Topics) -> str:
 def new_app(shared: SharedSettings, settings: StreamSettings, topics: Topics) -> faust.App:
     """Return the faust app, which reads rec.events in runs."""
     brokers = [f"kafka://{address}" for address in shared.kafka_bootstrap.split(",")]
-    app = faust.App(
+    app = App(
         app_id(topics),
         broker=";".join(brokers),
         store="rocksdb://",

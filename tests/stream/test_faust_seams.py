@@ -1,6 +1,9 @@
 """faust is pinned; these say at once what an upgrade took away."""
 
+import asyncio
+import collections
 import inspect
+import logging
 from importlib.metadata import version
 
 import faust
@@ -9,8 +12,10 @@ from faust.stores import rocksdb
 from faust.tables import TableManager, recovery
 from faust.transport import consumer as transport
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from mode.utils.queues import FlowControlQueue
 
-from stream.faust_seams import PRIVATE_NAMES, RocksDisk, Tables
+from stream.faust_seams import PRIVATE_NAMES, FlowControl, RocksDisk, RunConsumer, Tables
 
 
 def test_faust_is_the_version_that_was_read():
@@ -61,6 +66,91 @@ async def test_recovery_that_a_rebalance_overtook_takes_no_further_step():
         await app.tables.recovery._wait(step())
 
     assert steps == ["partitions handed out"]
+
+
+async def test_a_flow_that_resumes_twice_keeps_what_was_delivered_in_between():
+    control = FlowControl()
+    queue = FlowControlQueue(flow_control=control, clear_on_resume=True)
+
+    queue.force_put_nowait("from before the rebalance")
+    control.resume()
+    await queue.put("recovered")
+    control.resume()
+
+    assert queue.get_nowait() == "recovered"
+    assert queue.empty()
+
+
+class Seeks:
+    """The consumer's thread: notes where it was sent."""
+
+    def __init__(self):
+        self.offsets = {}
+
+    async def seek_wait(self, partitions):
+        self.offsets |= partitions
+
+
+def consumer_of_runs(sought):
+    """A consumer that owns one partition of runs and one of a changelog."""
+
+    class Consumer(RunConsumer):
+        run_topics = frozenset({"events"})
+        log = logging.getLogger("test")
+
+        def __init__(self):
+            self._seeking = asyncio.Lock()
+            self._sought = sought
+            self._thread = Seeks()
+            self.flow_active = True
+
+        def assignment(self):
+            return {RUN, CHANGELOG}
+
+    return Consumer()
+
+
+RUN, CHANGELOG = TP("events", 0), TP("changelog", 0)
+RECORD = collections.namedtuple("RECORD", "offset")
+
+
+def found(*offsets):
+    return [RECORD(offset) for offset in offsets]
+
+
+@pytest.mark.parametrize(
+    ("offsets", "sought", "is_kept", "seeks"),
+    [
+        ((26, 27), {RUN: 26}, True, {}),
+        ((20, 21), {RUN: 26}, True, {}),  # read before the seek: what is known is skipped
+        ((30, 31), {RUN: 26}, False, {RUN: 26}),  # read ahead, before the seek: a hole
+        ((30, 31), {}, False, {RUN: 30}),  # nobody sought it
+    ],
+)
+async def test_a_read_that_a_seek_overtook_is_kept_when_it_leaves_no_hole(
+    offsets, sought, is_kept, seeks
+):
+    consumer = consumer_of_runs(sought)
+
+    kept = await consumer._settled({RUN: found(*offsets)})
+
+    assert (RUN in kept) == is_kept
+    assert consumer._thread.offsets == seeks
+
+
+async def test_a_changelog_that_a_seek_overtook_is_read_again_from_there():
+    consumer = consumer_of_runs({CHANGELOG: 5})
+
+    assert await consumer._settled({CHANGELOG: found(9), TP("events", 7): found(1)}) == {}
+    assert consumer._thread.offsets == {CHANGELOG: 5}  # partition 7 is somebody else's
+
+
+async def test_nothing_is_handed_over_while_the_flow_is_stopped():
+    consumer = consumer_of_runs({RUN: 26})
+    consumer.flow_active = False
+
+    assert await consumer._settled({RUN: found(26)}) == {}
+    assert consumer._thread.offsets == {RUN: 26}
 
 
 def test_states_and_faust_offset_are_written_together_and_read_back(tmp_path):
