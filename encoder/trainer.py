@@ -103,7 +103,7 @@ class Trainer:
             recipe.n_windows, recipe.n_samples, recipe.n_targets, recipe.rows_a_batch
         )
         self._sampling = sampling
-        self._warm_sampling = replace(sampling, n_samples=1)
+        self._warm_sampling = replace(sampling, n_windows=1, n_samples=1)
         self._steps_an_epoch = -(-n_batches(self._lengths, self._config, sampling) // peers.count)
         self._place = Place()
         self._n_done = 0

@@ -111,7 +111,7 @@ def _metrics(
         "trained_until_ms": moment_ms,
         "data": data,
         "quick": is_quick,
-        "recipe": run.recipe.to_dict(),
+        "run": run.to_dict(),
         "win_shares": trained.win_shares,
         "validations": [
             {"epoch": epoch, "ndcg@10": round(value, 5)} for epoch, value in story.validations

@@ -22,7 +22,7 @@ from encoder.ranking import Values, paired_bootstrap
 from encoder.recipe import Recipe
 from encoder.splits import Split, leave_one_out
 from encoder.start import Texts
-from encoder.threads import N_THREADS, let_idle_threads_sleep
+from encoder.threads import N_THREADS
 from infra.bench import Result, commit
 from infra.datasets import load
 from infra.settings import SharedSettings
@@ -34,7 +34,6 @@ QUICK = ("hybrid", "light", "k1")
 
 def ablations(quick: bool) -> Result:
     """Train and judge every variant. There is no bar."""
-    let_idle_threads_sleep()
     torch.set_num_threads(N_THREADS)
     dataset = load("ml-100k")
     texts = Texts(dataset.items["item_id"].to_pylist(), dataset.items["text"].to_pylist())

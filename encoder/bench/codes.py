@@ -24,7 +24,7 @@ from encoder.histories import read_histories
 from encoder.recipe import Recipe
 from encoder.splits import leave_one_out
 from encoder.start import Texts
-from encoder.threads import N_THREADS, let_idle_threads_sleep
+from encoder.threads import N_THREADS
 from infra.datasets import load
 
 N_ITEMS, QUICK_ITEMS = 100_000, 10_000
@@ -37,7 +37,6 @@ console = Console(stderr=True)
 
 
 def measure(quick: bool) -> dict[str, object]:
-    let_idle_threads_sleep()
     torch.set_num_threads(N_THREADS)
     return _codebook(QUICK_ITEMS if quick else N_ITEMS) | _recall_ratio(quick)
 

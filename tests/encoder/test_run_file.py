@@ -34,7 +34,7 @@ def test_what_a_file_leaves_out_is_the_default(tmp_path):
         ("dat = 'x'", "dat is not known; did you mean data?"),
         ("[recipe]\nepoch = 3", r"\[recipe\]: epoch is not known; did you mean epochs?"),
         ("[recipe]\nepochs = 'many'", r"\[recipe\]: epochs: Input should be a valid integer"),
-        ("[model]\nn_memory = 0", "n_memory is 0, it must be 1 or more"),
+        ("[model]\nn_blocks = 0", "n_blocks is 0, it must be 1 or more"),
         ("model = 3", r"\[model\] must be a table"),
     ],
 )
