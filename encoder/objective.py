@@ -82,7 +82,9 @@ class Objective:
         light = self._model.light(batch.rows)
         n_rows, n_interests = len(batch.window_rows), self._config.n_interests
         nobody = light.coarse.new_zeros(n_rows, 0, n_interests, self._config.dim)
-        refined = self._refine(batch, shared, nobody, batch.window_counts[:, :0])
+        refined = None
+        if self._recipe.llm_next:
+            refined = self._refine(batch, shared, nobody, batch.window_counts[:, :0])
         losses = self._next_losses(batch, light, refined, shared.embeddings)
         parts = {name: loss.detach() for name, loss in losses.items()}
         return Cost(sum_of(losses), parts, torch.zeros(n_interests))
@@ -94,7 +96,8 @@ class Objective:
         coarse = light.coarse.unflatten(1, shape).flatten(0, 1)  # (U * G, P, K, D)
         coarse_weights = light.weight_logits.unflatten(1, shape).flatten(0, 1)
         refined = self._refine(batch, shared, coarse, batch.window_counts)
-        following = self._next_losses(batch, light, refined, shared.embeddings)
+        guesses = refined if recipe.llm_next else None
+        following = self._next_losses(batch, light, guesses, shared.embeddings)
         parts = {name: loss.detach() for name, loss in following.items()}
         total = recipe.next_weight * sum_of(following)
         wins = torch.zeros(self._config.n_interests)

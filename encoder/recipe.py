@@ -23,6 +23,8 @@ class Recipe:
     dmil_weight: float = 0.3
     served_weight: float = 1.0
     next_weight: float = 0.5
+    llm_next: bool = False
+    """Whether the LLM, too, learns the next item after each item of a window."""
     target_decay: float = 0.8
     n_targets: int = 8
     n_windows: int = 2
