@@ -246,7 +246,8 @@ class ItemIndex:
         return hits
 
     async def warm_up(self, timeout_s: float) -> None:
-        """Connect, and search each collection once: the first search of one costs seconds.
+        """Connect, and search each collection once, under Strong consistency: what was written
+        before is found from then on, and the first search of a collection costs seconds.
 
         Raises DependencyDown when Milvus is away or takes longer.
         """
@@ -262,14 +263,21 @@ class ItemIndex:
 
     async def _first_search(self, collection: Collection, timeout_s: float) -> None:
         zeros = np.zeros((1, collection.dim), np.float32)
-        await self._search(collection.model_version, zeros, Available(), 1, timeout_s)
+        version = collection.model_version
+        await self._search(version, zeros, Available(), 1, timeout_s, consistency="Strong")
 
     async def close(self) -> None:
         if self._client is not None:
             await self._client.close()
 
     async def _search(
-        self, model_version: str, queries: Floats, where: Filter, limit: int, timeout_s: float
+        self,
+        model_version: str,
+        queries: Floats,
+        where: Filter,
+        limit: int,
+        timeout_s: float,
+        consistency: str = "Eventually",
     ) -> list[Hits]:
         collection = await self._collection(model_version, timeout_s)
         if queries.shape[1] != collection.dim:
@@ -284,7 +292,7 @@ class ItemIndex:
             filter=render(where),
             limit=limit,
             search_params={"params": {"ef": max(128, 2 * limit)}},
-            consistency_level="Eventually",
+            consistency_level=consistency,
             timeout=timeout_s,
         )
         return [

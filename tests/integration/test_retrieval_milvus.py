@@ -107,6 +107,16 @@ async def test_an_upsert_replaces_and_a_delete_removes(writer, collection, index
     await until(lambda: found(index, InCategories(("changed",))), [[]])
 
 
+async def test_after_the_warm_up_all_that_was_written_before_is_found(writer, collection, index):
+    for time_ in range(10):
+        category = f"before-{time_}"
+        put(writer, collection, catalogue_item("b", unit(1, 0, 0, 0), categories=[category]))
+
+        await index.warm_up(10)
+
+        assert await found(index, InCategories((category,))) == [["b"]]
+
+
 async def test_filters_mean_in_milvus_what_they_mean_here(writer, collection, index):
     items = [
         catalogue_item(f"f{row}", unit(1, 0, 0, 0.1 + 0.1 * row), categories=["filters", text])
