@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from encoder.config import ModelConfig
-from encoder.grouped_llm import NEEDED, default_llm_config, refuse_length_dependent_rope
+from encoder.grouped_llm import default_llm_config, keep_first_layers, refuse_foreign_kind
 from encoder.texts import ITEM, train_tokenizer
 from protos.errors import InvalidInput
 
@@ -45,9 +45,7 @@ def read_llm(folder: Path, config: ModelConfig) -> BaseLlm:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise InvalidInput(f"{folder} cannot be read as a checkpoint: {error}") from error
-    if missing := [name for name in NEEDED if not hasattr(llm, name)]:
-        raise InvalidInput(f"{folder} has no {', '.join(missing)}; use a Llama, Qwen or Mistral")
-    refuse_length_dependent_rope(llm.config)
+    refuse_foreign_kind(llm, str(folder))
     n_layers = config.shallow_layers + config.middle_layers + config.deep_layers
     if n_layers > llm.config.num_hidden_layers:
         raise InvalidInput(
@@ -58,10 +56,9 @@ def read_llm(folder: Path, config: ModelConfig) -> BaseLlm:
     tokenizer.no_truncation()
     tokenizer.add_special_tokens([ITEM])
     llm.resize_token_embeddings(max(tokenizer.get_vocab_size(), llm.config.vocab_size))
-    described = llm.config.to_dict() | {"num_hidden_layers": n_layers}
+    keep_first_layers(llm.config, n_layers)
+    described = llm.config.to_dict()
     described.pop("_name_or_path", None)  # a path of the machine that trained
-    if kinds := described.get("layer_types"):
-        described["layer_types"] = kinds[:n_layers]
     weights = {n: w for n, w in llm.state_dict().items() if _layer_of(n) < n_layers}
     return BaseLlm(described, tokenizer, weights)
 

@@ -63,7 +63,7 @@ def fit_codebook(embeddings: Floats, *, n_levels: int, n_centres: int, seed: int
     residual = embeddings.astype(np.float32)
     all_centres, all_magnitudes = [], []
     for _ in range(n_levels):
-        centres = _balanced_kmeans(_unit(residual), n_centres, rng)
+        centres = _balanced_kmeans(unit(residual), n_centres, rng)
         sims = residual @ centres.T
         codes = sims.argmax(axis=1)
         projections = sims[np.arange(len(codes)), codes]
@@ -83,14 +83,14 @@ def _balanced_kmeans(points: Floats, n_centres: int, rng: np.random.Generator) -
     if n < n_centres:  # Spare centres that no item needs yet; a new item may.
         spare = rng.standard_normal((n_centres - n, points.shape[1])).astype(np.float32)
         centres = np.concatenate([centres, spare])
-    centres = _unit(centres)
+    centres = unit(centres)
     capacity = max(1, int(np.ceil(BALANCE * n / n_centres)))
     for _ in range(N_ROUNDS):
         assigned = _assign_balanced(points @ centres.T, capacity)
         sums = np.zeros_like(centres)
         np.add.at(sums, assigned, points)
         is_used = np.bincount(assigned, minlength=n_centres) > 0
-        centres = np.where(is_used[:, None], _unit(sums), centres)
+        centres = np.where(is_used[:, None], unit(sums), centres)
     return centres
 
 
@@ -110,7 +110,8 @@ def _assign_balanced(sims: Floats, capacity: int) -> npt.NDArray[np.int64]:
     return assigned
 
 
-def _unit(vectors: Floats) -> Floats:
+def unit(vectors: Floats) -> Floats:
+    """Return rows of length one; zeros stay zeros."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Floats = (vectors / np.maximum(norms, 1e-12)).astype(np.float32)
-    return unit
+    found: Floats = (vectors / np.maximum(norms, 1e-12)).astype(np.float32)
+    return found

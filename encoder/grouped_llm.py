@@ -15,7 +15,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, LlamaConfig
+from transformers import AutoConfig, AutoModel, LlamaConfig, PretrainedConfig, PreTrainedModel
 
 from encoder.config import ModelConfig
 from protos.errors import InvalidInput
@@ -55,20 +55,27 @@ def build_llm(llm_config: Mapping[str, object], *, n_layers: int) -> nn.Module:
         built = AutoConfig.for_model(family, **fields)
     except (KeyError, ValueError) as error:
         raise InvalidInput(f"transformers does not know the LLM type {family!r}") from error
-    refuse_length_dependent_rope(built)
-    built.num_hidden_layers = n_layers
-    if getattr(built, "layer_types", None):
-        built.layer_types = built.layer_types[:n_layers]
+    keep_first_layers(built, n_layers)
     llm = AutoModel.from_config(built, attn_implementation="sdpa")
-    missing = [name for name in NEEDED if not hasattr(llm, name)]
-    if missing:
-        raise InvalidInput(
-            f"an LLM of type {family!r} has no {', '.join(missing)}; use a Llama, Qwen or Mistral"
-        )
+    refuse_foreign_kind(llm, f"an LLM of type {family!r}")
     return cast(nn.Module, llm)
 
 
-def refuse_length_dependent_rope(llm_config: object) -> None:
+def keep_first_layers(llm_config: PretrainedConfig, n_layers: int) -> None:
+    """Make a config that of a shallower model."""
+    llm_config.num_hidden_layers = n_layers
+    if getattr(llm_config, "layer_types", None):
+        llm_config.layer_types = llm_config.layer_types[:n_layers]
+
+
+def refuse_foreign_kind(llm: PreTrainedModel, name: str) -> None:
+    """Raise InvalidInput when layers cannot be run one by one, or rope depends on the length."""
+    if missing := [part for part in NEEDED if not hasattr(llm, part)]:
+        raise InvalidInput(f"{name} has no {', '.join(missing)}; use a Llama, Qwen or Mistral")
+    _refuse_length_dependent_rope(llm.config)
+
+
+def _refuse_length_dependent_rope(llm_config: object) -> None:
     """Raise InvalidInput when rotary frequencies depend on how long the input is."""
     rope = getattr(llm_config, "rope_parameters", None) or {}
     kinds = [rope] if "rope_type" in rope else [part for part in rope.values() if part]

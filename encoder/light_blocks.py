@@ -5,6 +5,7 @@ what their memory tokens leave for later segments: keys and values, rounded to f
 that a block from a store and one of the same pass agree.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ class Attended:
     """S', where the memory tokens begin."""
 
 
-class LightBlock(nn.Module):
+class LightBlock(nn.Module, ABC):
     """What both kinds share: heads, rotary places, and the reading of memory."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -38,6 +39,7 @@ class LightBlock(nn.Module):
         self.config = config
         self.age = nn.Parameter(torch.zeros(config.n_blocks, config.light_width))
 
+    @abstractmethod
     def forward(
         self, states: Tensor, attended: Attended, stored: Tensor | None
     ) -> tuple[Tensor, Tensor]:
@@ -46,7 +48,6 @@ class LightBlock(nn.Module):
         Args:
             stored: (G, 2, M, width) keys and values of stored blocks, or None.
         """
-        raise NotImplementedError
 
     def _keep(self, keys: Tensor, values: Tensor, attended: Attended) -> Tensor:
         own = slice(attended.first_memory, attended.first_memory + self.config.n_memory)

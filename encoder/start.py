@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -40,6 +41,11 @@ class Texts:
 
     item_ids: Sequence[str]
     texts: Sequence[str]
+
+    @classmethod
+    def of(cls, items: pa.Table) -> "Texts":
+        """Return those of a table as infra.datasets reads it."""
+        return cls(items["item_id"].to_pylist(), items["text"].to_pylist())
 
 
 def checked(texts: Texts, histories: Sequence[History]) -> list[History]:

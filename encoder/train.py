@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -123,13 +123,13 @@ def train(
     peak = matmul_flops(device, autocast or torch.float32)
     throughputs: dict[str, Throughput] = defaultdict(lambda: Throughput(peak))
     if not story.is_over(recipe.patience):
-        _Session(trainer, start, held, recipe, folder, story, peers, watch, throughputs).run()
+        _Session(trainer, held, recipe, folder, story, peers, watch, throughputs).run()
     if recipe.patience and (best := folder.load("best", device)) is not None:
         trainer.model.load_state_dict(best["model"])
     trainer.merge()
-    catalogue = replace(start.catalogue, embeddings=trainer.embeddings().numpy())
-    start.coder.cpu()
-    bundle = replace(start, model=trainer.model.cpu(), catalogue=catalogue)
+    bundle = trainer.bundle()
+    bundle.coder.cpu()
+    bundle.model.cpu()
     return Trained(bundle, trainer.win_shares, story, throughputs)
 
 
@@ -138,7 +138,6 @@ class _Session:
     """One process's part of a run, from where the trainer stands to the end."""
 
     trainer: Trainer
-    start: Bundle
     held: Held
     recipe: Recipe
     folder: RunFolder
@@ -183,7 +182,7 @@ class _Session:
             yield step
 
     def _validate(self, step: Step, split: Split, log: TrainingLog) -> None:
-        found = validate(self.trainer, self.start, split)
+        found = validate(self.trainer, split)
         value = found[METRIC]
         if value > self.story.best:
             self.folder.save("best", {"model": self.trainer.model.state_dict()})

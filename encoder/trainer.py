@@ -84,6 +84,7 @@ class Trainer:
         """
         self.device = device
         self.model = start.model.to(device)
+        self._start = start
         self._tokens = tokens.to(device)
         self._codes = start.catalogue.codes
         self._histories, self._recipe, self._config = histories, recipe, start.config
@@ -245,13 +246,16 @@ class Trainer:
         if self._adapters is not None:
             merge_adapters(self._adapters)
 
-    def embeddings(self) -> Tensor:
-        """Encode all items as they are served, (N, D) on the CPU. Leaves the model as it is served,
-        until the next step."""
+    def bundle(self) -> Bundle:
+        """Return the model as it is now, with all items encoded as they are served.
+
+        The model itself, not a copy: it is as it is served until the next step.
+        """
         self.model.eval()
         with torch.no_grad():
             rows = torch.arange(len(self._tokens.lengths), device=self.device)
-            return self._encode(rows).embeddings.float().cpu()
+            embeddings = self._encode(rows).embeddings.float().cpu().numpy()
+        return replace(self._start, catalogue=replace(self._start.catalogue, embeddings=embeddings))
 
     def state_dict(self) -> dict[str, object]:
         assert self.is_settled, "gradients towards the tower would be lost"

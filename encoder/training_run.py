@@ -48,7 +48,7 @@ def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
         refuse_foreign_folder(out)
         folder.claim(run.to_dict())
     dataset = load(run.data, data_dir)
-    texts = Texts(dataset.items["item_id"].to_pylist(), dataset.items["text"].to_pylist())
+    texts = Texts.of(dataset.items)
     histories = read_histories(dataset.events, texts.item_ids)
     moment_ms = None if run.until is None else moment_of(histories, run.until)
     kind = Kind.LEAVE_ONE_OUT if moment_ms is None else Kind.TEMPORAL

@@ -4,11 +4,10 @@ It is not the test's: that one left the histories before. Which users is a funct
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from encoder.bundle import Bundle
 from encoder.evaluate import Served, evaluate_scores
 from encoder.histories import History
 from encoder.splits import Split
@@ -40,8 +39,7 @@ def hold_out(histories: Sequence[History], n_users: int, seed: int) -> Held:
     return Held(left, Split([left[place] for place in chosen], targets))
 
 
-def validate(trainer: Trainer, start: Bundle, split: Split) -> dict[str, float]:
+def validate(trainer: Trainer, split: Split) -> dict[str, float]:
     """Return the metrics of the model as it is now, as it would be served."""
-    catalogue = replace(start.catalogue, embeddings=trainer.embeddings().numpy())
-    served = Served(replace(start, catalogue=catalogue), str(trainer.device))
+    served = Served(trainer.bundle(), str(trainer.device))
     return evaluate_scores(split, lambda some: served.scores(some, refine=True))

@@ -17,6 +17,7 @@ from rich.progress import track
 
 from encoder.bench.trial import judged
 from encoder.bench.variants import VARIANTS, Variant
+from encoder.config import ModelConfig
 from encoder.histories import read_histories
 from encoder.ranking import Values, paired_bootstrap
 from encoder.recipe import Recipe
@@ -36,7 +37,7 @@ def ablations(quick: bool) -> Result:
     """Train and judge every variant. There is no bar."""
     torch.set_num_threads(N_THREADS)
     dataset = load("ml-100k")
-    texts = Texts(dataset.items["item_id"].to_pylist(), dataset.items["text"].to_pylist())
+    texts = Texts.of(dataset.items)
     split = leave_one_out(read_histories(dataset.events, texts.item_ids))
     recipe = replace(Recipe().quick() if quick else Recipe(), validation_users=0, patience=0)
     folder = SharedSettings().state / "bench" / "ablations" / ("quick" if quick else commit())
@@ -52,7 +53,7 @@ def _values(
 ) -> dict[str, Values]:
     """Return each user's metrics, from an earlier run where there was one."""
     if not file.exists():
-        values = judged(variant, texts, split, recipe)
+        values = judged(variant, texts, split, recipe, ModelConfig())
         values = {name: values[name] for name in METRICS}
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps({name: one.tolist() for name, one in values.items()}))

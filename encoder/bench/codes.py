@@ -18,7 +18,7 @@ from rich.console import Console
 
 from encoder.bench.trial import judged
 from encoder.bench.variants import VARIANTS, LightOnly
-from encoder.codebook import Codebook, Codes, Floats, fit_codebook
+from encoder.codebook import Codebook, Codes, Floats, fit_codebook, unit
 from encoder.config import ModelConfig
 from encoder.histories import read_histories
 from encoder.recipe import Recipe
@@ -49,7 +49,7 @@ def _codebook(n_items: int) -> dict[str, object]:
     with console.status(f"codebook of {n_seen:,} synthetic items"):
         book = fit_codebook(vectors[:n_seen], n_levels=config.n_levels, n_centres=config.n_centres)
         codes = book.encode(vectors)
-        decoded = _unit(book.decode(codes))
+        decoded = unit(book.decode(codes))
     queries = rng.permutation(n_items)[:N_QUERIES]
     recalls = neighbour_recalls(vectors, decoded, queries)
     is_unseen = queries >= n_seen
@@ -69,14 +69,16 @@ def _codebook(n_items: int) -> dict[str, object]:
 
 def _recall_ratio(quick: bool) -> dict[str, object]:
     dataset = load("ml-100k" if quick else "ml-1m")
-    texts = Texts(dataset.items["item_id"].to_pylist(), dataset.items["text"].to_pylist())
+    texts = Texts.of(dataset.items)
     split = leave_one_out(read_histories(dataset.events, texts.item_ids))
     recipe = EPOCHS.quick() if quick else EPOCHS
     found = {}
     for name in ("hybrid", "full-vectors"):
         variant = replace(VARIANTS[name], objective=LightOnly, refined=False)
         with console.status(f"training: {'codes' if name == 'hybrid' else name}, {dataset.name}"):
-            found[name] = float(judged(variant, texts, split, recipe)["hr@50"].mean())
+            found[name] = float(
+                judged(variant, texts, split, recipe, ModelConfig())["hr@50"].mean()
+            )
     return {
         "recall_ratio": round(found["hybrid"] / found["full-vectors"], 4),
         "hr50_codes": round(found["hybrid"], 4),
@@ -89,7 +91,7 @@ def synthetic_items(n_items: int, dim: int, rng: np.random.Generator) -> Floats:
     """Return unit vectors round random topics, (N, dim)."""
     topics = rng.standard_normal((N_TOPICS, dim))
     own = topics[rng.integers(0, N_TOPICS, n_items)]
-    return _unit((own + SPREAD * rng.standard_normal((n_items, dim))).astype(np.float32))
+    return unit((own + SPREAD * rng.standard_normal((n_items, dim))).astype(np.float32))
 
 
 def neighbour_recalls(vectors: Floats, decoded: Floats, queries: np.ndarray) -> Floats:
@@ -108,7 +110,7 @@ def _nearest(space: Floats, queries: np.ndarray) -> np.ndarray:
 def cosines(book: Codebook, codes: Codes, vectors: Floats) -> list[float]:
     """Return the mean cosine to the full vectors after each level."""
     return [
-        round(float((_unit(book.decode(codes, n)) * vectors).sum(axis=1).mean()), 4)
+        round(float((unit(book.decode(codes, n)) * vectors).sum(axis=1).mean()), 4)
         for n in range(1, codes.shape[1] + 1)
     ]
 
@@ -118,11 +120,6 @@ def code_usage(codes: Codes, n_centres: int) -> tuple[float, int]:
     counts = np.bincount(codes, minlength=n_centres)
     share = counts[counts > 0] / counts.sum()
     return float(np.exp(-(share * np.log(share)).sum())), int((counts == 0).sum())
-
-
-def _unit(vectors: Floats) -> Floats:
-    unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return unit
 
 
 if __name__ == "__main__":

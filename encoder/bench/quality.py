@@ -1,7 +1,7 @@
 """`freshet bench quality`: MovieLens-1M, leave-one-out over the whole catalogue, as served.
 
-Trains what encoder/bench/runs describes, for hours on two cores; killed and called again, it goes
-on. A bundle that was made by the same run is judged as it is.
+Trains what ml-1m.toml beside it describes, for hours on two cores; killed and called again, it
+goes on. A bundle that was made by the same run is judged as it is.
 """
 
 from dataclasses import replace
@@ -21,8 +21,7 @@ from infra.bench import Result
 from infra.datasets import load
 from infra.settings import SharedSettings
 
-RUNS = Path(__file__).parent / "runs"
-OURS, ONE_INTEREST = "ml-1m", "ml-1m-k1"
+RUN = Path(__file__).with_name("ml-1m.toml")
 QUICK_DATA = "ml-100k"
 HR_BAR, NDCG_BAR = 0.30, 0.17
 
@@ -32,10 +31,11 @@ console = Console(stderr=True)
 def quality(quick: bool) -> Result:
     """Train where needed, and judge; bars by design section 8."""
     torch.set_num_threads(N_THREADS)
-    ours, n_users = _figures(_run(OURS, quick), quick)
+    run = _run(quick)
+    ours, n_users = _figures(run, quick)
     against = {name: ours[name] for name in ("coarse", "cooccurrence", "popularity")}
     if not quick:
-        against["one interest"] = _figures(_run(ONE_INTEREST, quick), quick)[0]["refined"]
+        against["one interest"] = _figures(_with_one_interest(run), quick)[0]["refined"]
     refined = ours["refined"]
     return Result(
         figures={"hr10": refined["hr@10"], "ndcg10": refined["ndcg@10"], "n_users": n_users},
@@ -45,12 +45,18 @@ def quality(quick: bool) -> Result:
     )
 
 
-def _run(name: str, quick: bool) -> Run:
-    run = read_run(RUNS / f"{name}.toml")
+def _run(quick: bool) -> Run:
+    run = read_run(RUN)
     folder = SharedSettings().state / "bench" / "quality"
     if quick:
         return replace(run, data=QUICK_DATA, recipe=run.recipe.quick(), out=folder / "quick")
-    return replace(run, out=folder / name)
+    return replace(run, out=folder / RUN.stem)
+
+
+def _with_one_interest(run: Run) -> Run:
+    assert run.out is not None
+    model = replace(run.model, n_interests=1)
+    return replace(run, model=model, out=run.out.with_name(f"{run.out.name}-k1"))
 
 
 def _figures(run: Run, quick: bool) -> tuple[dict[str, dict[str, float]], int]:

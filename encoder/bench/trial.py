@@ -1,11 +1,11 @@
 """One training and one judgement, without validation, run folder or bundle."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
 from encoder.bench.variants import Variant
+from encoder.bundle import Bundle
 from encoder.codebook import Floats
 from encoder.config import ModelConfig
 from encoder.evaluate import Served
@@ -18,10 +18,28 @@ from encoder.start import Texts, checked, starting_bundle, tokens_of
 from encoder.trainer import Trainer
 
 
-def judged(variant: Variant, texts: Texts, split: Split, recipe: Recipe) -> dict[str, Values]:
+def judged(
+    variant: Variant, texts: Texts, split: Split, recipe: Recipe, sizes: ModelConfig
+) -> dict[str, Values]:
     """Train a variant to the end of its recipe and return its metrics, a value a user."""
-    config, recipe = variant.sized(ModelConfig()), variant.budgeted(recipe)
-    histories = checked(texts, [variant.cut(history) for history in split.histories])
+    served = Served(trained(variant, texts, split.histories, recipe, sizes))
+
+    def scores(some: Sequence[History]) -> Floats:
+        return served.scores([variant.cut(history) for history in some], refine=variant.refined)
+
+    return accuracy(rank(split, scores).hits)
+
+
+def trained(
+    variant: Variant,
+    texts: Texts,
+    histories: Sequence[History],
+    recipe: Recipe,
+    sizes: ModelConfig,
+) -> Bundle:
+    """Train a variant to the end of its recipe."""
+    config, recipe = variant.sized(sizes), variant.budgeted(recipe)
+    histories = checked(texts, [variant.cut(history) for history in histories])
     start = variant.change(
         starting_bundle(texts, histories, config, recipe, lambda done, of, loss: None)
     )
@@ -36,10 +54,4 @@ def judged(variant: Variant, texts: Texts, split: Split, recipe: Recipe) -> dict
     )
     for _ in trainer.run():
         pass
-    catalogue = replace(start.catalogue, embeddings=trainer.embeddings().numpy())
-    served = Served(replace(start, catalogue=catalogue))
-
-    def scores(some: Sequence[History]) -> Floats:
-        return served.scores([variant.cut(history) for history in some], refine=variant.refined)
-
-    return accuracy(rank(split, scores).hits)
+    return trainer.bundle()

@@ -7,8 +7,6 @@ What the codes lose is the encoder's to say (encoder/bench/codes.py, a process o
 import json
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +16,9 @@ from rich.console import Console
 from infra.bench import Result
 from infra.datasets.report import ImportReport
 from infra.datasets.tables import EVENTS_SCHEMA, ITEMS_SCHEMA, Dataset, DatasetReport
-from infra.datasets.writing import write
-from infra.stack.launcher import Silent, running_stack
 from protos.errors import FreshetError
-from stream.bench.backfill import replay_into
+from stream.bench.backfill import replayed
 from stream.bench.storage import StoreSize, measure_store
-from stream.bench.stub_process import stub_encoder_process
-from stream.bench.world import StreamWorld
 
 N_EVENTS = 2_048
 N_USERS, QUICK_USERS = 200, 20
@@ -61,23 +55,8 @@ def history(quick: bool) -> Result:
 
 def _weighed(n_users: int) -> StoreSize:
     dataset = synthetic(n_users, np.random.default_rng(0))
-    with (
-        tempfile.TemporaryDirectory(prefix="freshet-bench-") as scratch,
-        running_stack(Path(scratch), frozenset({"kafka"}), Silent()) as endpoints,
-        stub_encoder_process() as encoder_address,
-    ):
-        folder = Path(scratch)
-        write(dataset, folder / "parquet", "parquet")
-        world = StreamWorld(endpoints.kafka_bootstrap, folder)
-        try:
-            worker = world.worker(encoder_address).start().wait_ready()
-            replay_into(world, worker, folder / "parquet", len(dataset.events))
-            if worker.stop() != 0:
-                raise FreshetError(f"the worker did not stop well: {worker.log()[-2000:]}")
-            with console.status("weighing the store"):
-                return measure_store(worker.folder)
-        finally:
-            world.close()
+    with replayed(dataset) as found, console.status("weighing the store"):
+        return measure_store(found.worker.folder)
 
 
 def synthetic(n_users: int, rng: np.random.Generator) -> Dataset:

@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from encoder.bench.trial import judged
+from encoder.bench.trial import judged, trained
 from encoder.bench.variants import VARIANTS, FullVectors
 from encoder.evaluate import Served
-from encoder.peers import Peers
 from encoder.splits import leave_one_out
-from encoder.start import starting_bundle, tokens_of
-from encoder.trainer import Trainer
+from encoder.start import starting_bundle
 from tests.encoder.test_train import RECIPE, TEXTS, walkers
 from tests.encoder.tiny import CONFIG
 
@@ -26,31 +24,16 @@ def start_of(name, n_users=10):
     return variant.change(start), variant, recipe
 
 
-def trained(name):
-    start, variant, recipe = start_of(name)
-    trainer = Trainer(
-        start,
-        tokens_of(start),
-        walkers(10),
-        recipe,
-        peers=Peers(),
-        device=torch.device("cpu"),
-        objective=variant.objective,
-    )
-    for _ in trainer.run():
-        pass
-    trainer.embeddings()
-    return start
+def trained_on_walkers(name):
+    return trained(VARIANTS[name], TEXTS, walkers(10), QUICK, CONFIG)
 
 
 UNLIKE = ["light", "llm", "hstu", "k8", "no-masks", "full-vectors", "memory0", "newest50"]
 
 
 @pytest.mark.parametrize("name", UNLIKE)
-def test_every_variant_is_trained_andjudged(name, monkeypatch):
-    monkeypatch.setattr("encoder.bench.trial.ModelConfig", lambda: CONFIG)
-
-    values = judged(VARIANTS[name], TEXTS, leave_one_out(walkers(10)), QUICK)
+def test_every_variant_is_trained_and_judged(name):
+    values = judged(VARIANTS[name], TEXTS, leave_one_out(walkers(10)), QUICK, CONFIG)
 
     assert all(np.isfinite(one).all() and len(one) == 10 for one in values.values())
 
@@ -58,14 +41,14 @@ def test_every_variant_is_trained_andjudged(name, monkeypatch):
 def test_the_light_recommender_alone_leaves_the_llm_as_it_was():
     before = start_of("light")[0].model.refine.state_dict()
 
-    after = trained("light").model.refine.state_dict()
+    after = trained_on_walkers("light").model.refine.state_dict()
 
     for name, weight in before.items():
         torch.testing.assert_close(after[name], weight, rtol=0, atol=0)
 
 
 def test_the_llm_alone_knows_no_more_than_the_window():
-    served = Served(trained("llm"))
+    served = Served(trained_on_walkers("llm"))
     history = walkers(1, n_events=30)[0]
     other = replace(history, item_rows=np.concatenate([[7], history.item_rows[1:]]))
 
