@@ -217,6 +217,12 @@ def _take_new(head: Head, events: Sequence[FoldEvent]) -> tuple[Sequence[FoldEve
     erasure."""
     hashes, erased_ms = head.event_hashes, head.erased_ms
     known = set(hashes)
+    coming = [event.event_hash for event in events]
+    if not erased_ms and known.isdisjoint(coming) and len(set(coming)) == len(coming):
+        hashes.extend(coming)  # no retry among them, as nearly always
+        while len(hashes) > N_EVENT_HASHES:
+            hashes.popleft()
+        return events, 0
     new: list[FoldEvent] = []
     n_erased = 0
     for event in events:
@@ -237,24 +243,31 @@ def _append(
     """Add events to the columns; return how many are late, and the segments that closed."""
     size, n_closed = head.shape.segment_size, head.n_closed
     newest_ms = head.last_event_time_ms if head.n_events else new[0].event_time_ms
-    closed: list[tuple[int, Segment]] = []
+    gaps: list[int] = []
     n_late = 0
-    segment = head.open
-    segment.use_codebook(codebook_version)
     for event in new:
         time_ms = event.event_time_ms
-        if not segment.actions:
-            segment.first_event_time_ms = time_ms
-            segment.use_codebook(codebook_version)
-        gap = quantise_gap(time_ms - newest_ms)
-        segment.append(event.item_hash, event.action, gap, codes_of(event.item_hash))
+        gaps.append(quantise_gap(time_ms - newest_ms))
         if time_ms < newest_ms:
             n_late += 1
         else:
             newest_ms = time_ms
-        if len(segment.actions) == size:
+    closed: list[tuple[int, Segment]] = []
+    segment, begin = head.open, 0
+    segment.use_codebook(codebook_version)
+    while begin < len(new):
+        end = begin + size - len(segment)
+        part = new[begin:end]
+        if not segment.actions:
+            segment.first_event_time_ms = part[0].event_time_ms
+            segment.use_codebook(codebook_version)
+        hashes = [event.item_hash for event in part]
+        actions = [event.action for event in part]
+        segment.extend(hashes, actions, gaps[begin:end], [codes_of(one) for one in hashes])
+        if len(segment) == size:
             closed.append((n_closed + len(closed), segment))
             segment = Segment(head.shape.n_levels)
+        begin = end
     head.open = segment
     head.last_event_time_ms = newest_ms
     head.last_event_id = new[-1].event_id

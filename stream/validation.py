@@ -29,6 +29,8 @@ from protos.keys import (
 from protos.rec.v1.events_pb2 import Event, EventBatch
 
 FAR_FUTURE_MS = 24 * 3600 * 1000
+SHORT_ID = MAX_ID_BYTES // 4
+"""Characters. One has at most 4 bytes, so most ids need no encoding to be measured."""
 CONTENT_TYPE = "content-type"
 JSON_TYPE = b"application/json"
 """A value with this header is protobuf's JSON of an EventBatch; unknown fields are refused, since
@@ -170,14 +172,16 @@ def _fold_event(
     item_id, time_ms = event.item_id, event.event_time_ms
     if not item_id:
         raise RefusedEvent("missing_item_id", "item_id is empty")
-    _check_id(item_id, "item_id")
+    if len(item_id) > SHORT_ID:
+        _check_id(item_id, "item_id")
     if time_ms <= 0:
         raise RefusedEvent("missing_event_time", f"event_time_ms is {time_ms}; it must be above 0")
     if time_ms > place.timestamp_ms + FAR_FUTURE_MS:
         ahead_h = (time_ms - place.timestamp_ms) / 3_600_000
         raise RefusedEvent("far_future", f"event_time_ms is {ahead_h:.1f} h after its record")
     event_id = event.event_id or name_event(place, index)
-    _check_id(event_id, "event_id")
+    if len(event_id) > SHORT_ID:
+        _check_id(event_id, "event_id")
     if not action.history:
         return None
     hashes = event_hash(event_id), _item_hash(tenant, item_id)
@@ -190,9 +194,6 @@ def name_event(place: Place, index: int) -> str:
 
 
 def _check_id(value: str, field: str) -> None:
-    # A character has at most 4 bytes, so most ids need no encoding to be measured.
-    if 4 * len(value) <= MAX_ID_BYTES:
-        return
     try:
         checked_id(value, field)
     except InvalidInput as error:

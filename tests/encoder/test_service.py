@@ -307,7 +307,7 @@ async def test_a_session_equals_the_user_who_did_the_same(running, bundle):
         events.append(pb.SessionEvent(item_id=f"item-{row}", action="click", event_time_ms=time_ms))
         segment = segments[place // 8]
         segment.use_codebook(int(bundle.codebook_version, 16))
-        segment.append(row, 2, quantise_gap(gap_ms), catalogue.codes[row].tobytes())
+        segment.extend([row], [2], [quantise_gap(gap_ms)], [catalogue.codes[row].tobytes()])
         user.state.recent.add(
             item_id=f"item-{row}", text_digest=text_digest(catalogue.texts[row]), action=2
         )

@@ -109,7 +109,8 @@ def make_user(bundle, n_events, seed=0, user_id="u", tier=TIER_REFINED) -> SentU
         segment = segments[place // config.segment_size]
         segment.use_codebook(int(bundle.codebook_version, 16))
         codes = catalogue.codes[row].tobytes() if rng.random() < 0.9 else None
-        segment.append(int(row), int(rng.integers(1, 6)), int(rng.integers(0, 65536)), codes)
+        action, gap = int(rng.integers(1, 6)), int(rng.integers(0, 65536))
+        segment.extend([int(row)], [action], [gap], [codes])
     closed = [segment.to_bytes() for segment in segments[:-1]]
     digests = block_digests(bundle.model_version, closed, config.block_depth)
     recent = [

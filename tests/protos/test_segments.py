@@ -21,9 +21,20 @@ events = st.lists(
 
 def segment_of(rows, codebook_version=3) -> Segment:
     segment = Segment(4, first_event_time_ms=-5, codebook_version=codebook_version)
-    for row in rows:
-        segment.append(*row)
+    segment.extend(*columns_of(rows))
     return segment
+
+
+def columns_of(rows):
+    return [[row[column] for row in rows] for column in range(4)]
+
+
+@given(events, st.integers(0, 140))
+def test_events_may_be_added_in_parts(rows, cut):
+    segment = segment_of(rows[:cut])
+    segment.extend(*columns_of(rows[cut:]))
+
+    assert segment == segment_of(rows)
 
 
 @given(events)
