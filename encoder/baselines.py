@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import csr_array, diags_array
 
 from encoder.codebook import Floats
-from encoder.histories import History
+from encoder.histories import History, item_counts
 from encoder.neighbours import cooccurrence
 
 LAST_ITEMS = 10
@@ -19,8 +19,7 @@ grid on MovieLens-100K's second to last items: reach 5 to all, last 1 to 10, rec
 
 class Popularity:
     def __init__(self, histories: Sequence[History], n_items: int) -> None:
-        rows = np.concatenate([history.item_rows for history in histories])
-        self._counts = np.bincount(rows, minlength=n_items).astype(np.float32)
+        self._counts = item_counts(histories, n_items).astype(np.float32)
 
     def scores(self, history: History) -> Floats:
         """(N,)"""
@@ -31,8 +30,7 @@ class CoOccurrence:
     """Items that came after the user's last ones, by cosine: counts over sqrt(n_a * n_b)."""
 
     def __init__(self, histories: Sequence[History], n_items: int) -> None:
-        rows = np.concatenate([history.item_rows for history in histories])
-        counts = np.maximum(np.bincount(rows, minlength=n_items), 1)
+        counts = np.maximum(item_counts(histories, n_items), 1)
         norm = diags_array(counts**-0.5)
         found = cooccurrence(histories, n_items, reach=REACH)
         self._cosines: csr_array = (norm @ found @ norm).tocsr()

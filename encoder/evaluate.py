@@ -13,7 +13,7 @@ from encoder.baselines import CoOccurrence, Popularity
 from encoder.bundle import Bundle
 from encoder.codebook import Floats
 from encoder.engine import Engine, ItemState, Memory, UserInput
-from encoder.histories import History
+from encoder.histories import History, item_counts, lengths_of
 from encoder.protocols import Protocol
 from encoder.ranking import (
     Ranking,
@@ -90,9 +90,9 @@ def details(
 ) -> dict[str, Details]:
     """Return, for each recommender, what lies beyond the mean accuracy: coverage, novelty and
     diversity; accuracy by length of history and by popularity of the target."""
-    rows = np.concatenate([history.item_rows for history in protocol.known])
-    popularity = np.bincount(rows, minlength=len(bundle.catalogue.item_ids)).astype(np.float64)
-    lengths = np.array([len(history) for history in protocol.split.histories], np.float64)
+    n_items = len(bundle.catalogue.item_ids)
+    popularity = item_counts(protocol.known, n_items).astype(np.float64)
+    lengths = lengths_of(protocol.split.histories).astype(np.float64)
     return {
         name: Details(
             one.figures,

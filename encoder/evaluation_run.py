@@ -14,12 +14,12 @@ from rich.table import Table
 
 from encoder.bundle import load_bundle
 from encoder.evaluate import Details, details, evaluate_all
-from encoder.histories import read_histories
+from encoder.history_store import read_histories
 from encoder.plots import plot_evaluation, plot_training
 from encoder.protocols import Kind, judge
 from encoder.run_folder import RunFolder
 from encoder.threads import N_THREADS
-from infra.datasets import load
+from infra.datasets import open_dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ def evaluate_bundle(bundle: Path, data: str, data_dir: Path | None, options: Opt
     """
     torch.set_num_threads(N_THREADS)
     loaded = load_bundle(bundle)
-    dataset = load(data, data_dir)
-    histories = read_histories(dataset.events, loaded.catalogue.item_ids)
+    dataset = open_dataset(data, data_dir)
+    _, histories = read_histories(dataset, loaded.catalogue.item_ids)
     moment_ms = cast(int | None, loaded.metrics.get("trained_until_ms"))
     protocol = judge(options.kind, histories, moment_ms, options.limit)
     with Progress(console=Console(stderr=True), transient=True) as bars:

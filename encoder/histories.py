@@ -1,21 +1,18 @@
-"""Users' histories as arrays, from the tables that infra.datasets returns.
+"""Users' histories as arrays, and their beginnings.
 
-A user's events are ordered by time; ties keep the order of the file (stable sort). Leave-one-out:
-the last event of a user is the test target, everything before it is history.
+A user's events are ordered by time; ties keep the order of the file (encoder/history_store.py).
+Sequences of histories are made lazily wherever users may be many: a `History` is a look at columns,
+which may lie on a disk.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from protos.actions import declared_actions
-from protos.errors import InvalidInput
-from protos.history import quantise_gap
-
-Ints = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,38 +48,40 @@ class History:
         )
 
 
-def read_histories(events: pa.Table, item_ids: Sequence[str]) -> list[History]:
-    """Group events by user. Events on items outside the catalogue and impressions are left out.
+class Beginnings(Sequence[History]):
+    """The first events of some histories; each is made when it is asked for."""
 
-    Raises InvalidInput when nothing is left.
-    """
-    rows_of = {item_id: row for row, item_id in enumerate(item_ids)}
-    declared = declared_actions()
-    rows = np.array([rows_of.get(item, -1) for item in events["item_id"].to_pylist()], np.int64)
-    actions = [declared[name] for name in events["action"].to_pylist()]
-    enters = np.array([action.history for action in actions], bool) & (rows >= 0)
-    codes = np.array([action.code for action in actions], np.uint8)
-    times = events["event_time_ms"].to_numpy()
-    names, users = np.unique(np.array(events["user_id"].to_pylist()), return_inverse=True)
-    order = np.lexsort((times, users))  # stable: ties in the order of the file
-    order = order[enters[order]]
-    if not len(order):
-        raise InvalidInput("no event is on an item of the catalogue; check that the ids agree")
-    cuts = np.flatnonzero(np.diff(users[order])) + 1
-    return [
-        _history(str(names[users[places[0]]]), rows[places], codes[places], times[places])
-        for places in np.split(order, cuts)
-    ]
+    def __init__(self, histories: Sequence[History], places: Ints, n_events: Ints) -> None:
+        """
+        Args:
+            histories: of all users.
+            places: (n,) which of them.
+            n_events: (n,) how many events of each.
+        """
+        self._histories, self._places, self._n_events = histories, places, n_events
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, place: int) -> History: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[History]: ...
+    def __getitem__(self, place: int | slice) -> History | list[History]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        history = self._histories[int(self._places[place])]
+        return history.first(int(self._n_events[place]))
 
 
-def met_items(histories: Sequence[History], n_items: int) -> npt.NDArray[np.bool_]:
-    """Return (N,), whether anybody has an event on the item."""
-    is_met = np.zeros(n_items, np.bool_)
+def lengths_of(histories: Sequence[History]) -> Ints:
+    """Return (U,) how many events each user has."""
+    return np.array([len(history) for history in histories], np.int64)
+
+
+def item_counts(histories: Sequence[History], n_items: int) -> Ints:
+    """Return (N,) how many events each item has."""
+    counts = np.zeros(n_items, np.int64)
     for history in histories:
-        is_met[history.item_rows] = True
-    return is_met
-
-
-def _history(user_id: str, rows: Ints, actions: npt.NDArray[np.uint8], times: Ints) -> History:
-    gaps = [0, *(quantise_gap(int(gap)) for gap in np.diff(times))]
-    return History(user_id, rows, actions, np.array(gaps, np.uint16), times)
+        np.add.at(counts, history.item_rows, 1)
+    return counts

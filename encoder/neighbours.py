@@ -17,9 +17,19 @@ from encoder.histories import History
 
 Floats = npt.NDArray[np.float32]
 
+USERS_AT_ONCE = 1_000
+"""Whose pairs are in memory together."""
+
 
 def cooccurrence(histories: Sequence[History], n_items: int, *, reach: int) -> csr_array:
     """Return (N, N) counts of "b comes within `reach` events after a", each over sqrt(distance)."""
+    found = csr_array((n_items, n_items))
+    for begin in range(0, len(histories), USERS_AT_ONCE):
+        found += _cooccurrence(histories[begin : begin + USERS_AT_ONCE], n_items, reach)
+    return found
+
+
+def _cooccurrence(histories: Sequence[History], n_items: int, reach: int) -> csr_array:
     firsts, seconds, weights = [], [], []
     for history in histories:
         rows = history.item_rows

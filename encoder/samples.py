@@ -17,7 +17,7 @@ from torch import Tensor
 
 from encoder.codebook import Codes
 from encoder.config import ModelConfig
-from encoder.histories import History
+from encoder.histories import History, Ints
 from encoder.light import NO_BLOCK, Rows
 
 NO_ITEM = -1
@@ -56,11 +56,11 @@ Plan = Sequence[Sequence[int]]
 
 
 def plan_epoch(
-    lengths: Sequence[int], config: ModelConfig, sampling: Sampling, rng: np.random.Generator
+    lengths: Ints, config: ModelConfig, sampling: Sampling, rng: np.random.Generator
 ) -> Plan:
     """Return batches that visit each history once, in random order, neighbours alike in length."""
     jitter = rng.uniform(0.8, 1.25, len(lengths))
-    order = np.argsort(np.asarray(lengths) * jitter)
+    order = np.argsort(lengths * jitter)
     batches: list[list[int]] = [[]]
     n_rows = 0
     for user in order:
@@ -104,9 +104,9 @@ def shuffle_ties(history: History, rng: np.random.Generator) -> History:
     )
 
 
-def n_batches(lengths: Sequence[int], config: ModelConfig, sampling: Sampling) -> int:
+def n_batches(lengths: Ints, config: ModelConfig, sampling: Sampling) -> int:
     """Return about how many batches an epoch has, for schedules."""
-    rows = sum(-(-length // config.segment_size) for length in lengths)
+    rows = int((-(-lengths // config.segment_size)).sum())
     return max(1, -(-rows // sampling.rows_a_batch))
 
 

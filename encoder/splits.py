@@ -9,16 +9,14 @@
 A user's events are ordered by time, ties as in the file. Histories have at least one event.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
-from encoder.histories import History
+from encoder.histories import Beginnings, History, Ints, lengths_of
 from protos.errors import InvalidInput
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +35,40 @@ def leave_one_out(histories: Sequence[History], n_held: int = 1) -> Split:
 
     Raises InvalidInput when nobody has enough events.
     """
-    usable = [history for history in histories if len(history) > n_held]
-    if not usable:
+    n_known = lengths_of(histories) - n_held
+    usable = np.flatnonzero(n_known > 0)
+    if not len(usable):
         raise InvalidInput(f"no user has more than {n_held} events; nothing can be held out")
-    return _split([(history, len(history) - n_held) for history in usable])
+    return split_at(histories, usable, n_known[usable])
+
+
+def split_at(histories: Sequence[History], places: Ints, n_known: Ints) -> Split:
+    """Hold out the event after the first `n_known` of each of these users."""
+    pairs = zip(places, n_known, strict=True)
+    targets = [int(histories[int(place)].item_rows[known]) for place, known in pairs]
+    return Split(Beginnings(histories, places, n_known), targets)
 
 
 def moment_of(histories: Sequence[History], share: float) -> int:
     """Return the time before which this share of all events happened, in ms."""
-    times = np.sort(np.concatenate([history.times_ms for history in histories]))
-    return int(times[min(len(times) - 1, int(len(times) * share))])
+    n_events = int(lengths_of(histories).sum())
+    wanted = min(n_events - 1, int(n_events * share))
+    first = min(int(history.times_ms[0]) for history in histories)
+    last = max(int(history.times_ms[-1]) for history in histories)
+    times = range(first, last + 1)
+
+    def n_until(time_ms: int) -> int:
+        return int(_n_before(histories, time_ms + 1).sum())
+
+    return times[bisect_right(times, wanted, key=n_until)]
 
 
 def temporal(histories: Sequence[History], moment_ms: int) -> Split:
     """Raises InvalidInput when nobody has events before and after the moment."""
-    cuts = [int(np.searchsorted(h.times_ms, moment_ms)) for h in histories]
-    cases = [(h, cut) for h, cut in zip(histories, cuts, strict=True) if 0 < cut < len(h)]
-    return _split(_some(cases, moment_ms))
+    n_known = _n_before(histories, moment_ms)
+    usable = np.flatnonzero((n_known > 0) & (n_known < lengths_of(histories)))
+    _refuse_none(len(usable), moment_ms)
+    return split_at(histories, usable, n_known[usable])
 
 
 def prequential(
@@ -74,7 +89,7 @@ def prequential(
             known = int(np.searchsorted(history.times_ms, history.times_ms[place]))
             if known:
                 cases.append((history, known, place))
-    _some(cases, moment_ms)
+    _refuse_none(len(cases), moment_ms)
     if limit is not None and len(cases) > limit:
         chosen = np.random.default_rng(seed).permutation(len(cases))[:limit]
         cases = [cases[place] for place in sorted(chosen)]
@@ -85,22 +100,20 @@ def prequential(
     )
 
 
-def before(histories: Sequence[History], moment_ms: int) -> list[History]:
+def before(histories: Sequence[History], moment_ms: int) -> Sequence[History]:
     """Return what may be learned from: events before the moment, of users who have any."""
-    cut = [h.first(int(np.searchsorted(h.times_ms, moment_ms))) for h in histories]
-    return [history for history in cut if len(history)]
+    n_known = _n_before(histories, moment_ms)
+    known = np.flatnonzero(n_known)
+    return Beginnings(histories, known, n_known[known])
 
 
-def _split(cases: Sequence[tuple[History, int]]) -> Split:
-    return Split(
-        [history.first(known) for history, known in cases],
-        [int(history.item_rows[known]) for history, known in cases],
-    )
+def _n_before(histories: Sequence[History], moment_ms: int) -> Ints:
+    """Return (U,) how many events each user has before a moment."""
+    return np.array([np.searchsorted(history.times_ms, moment_ms) for history in histories])
 
 
-def _some(cases: Sequence[T], moment_ms: int) -> Sequence[T]:
-    if not cases:
+def _refuse_none(n_cases: int, moment_ms: int) -> None:
+    if not n_cases:
         raise InvalidInput(
             f"no user has events before and after {moment_ms} ms; choose another moment"
         )
-    return cases

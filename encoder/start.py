@@ -20,7 +20,7 @@ from encoder.base_llm import BaseLlm, read_llm, small_llm
 from encoder.bundle import Bundle, Catalogue
 from encoder.coder import codebook_of, fit_coder, start_from
 from encoder.config import ModelConfig
-from encoder.histories import History, met_items
+from encoder.histories import Beginnings, History, item_counts, lengths_of
 from encoder.items import ItemTower
 from encoder.model import CatalogueTokens, Recommender
 from encoder.neighbours import cooccurrence, item_factors
@@ -48,19 +48,20 @@ class Texts:
         return cls(items["item_id"].to_pylist(), items["text"].to_pylist())
 
 
-def checked(texts: Texts, histories: Sequence[History]) -> list[History]:
+def checked(texts: Texts, histories: Sequence[History]) -> Sequence[History]:
     """Return the histories that can be learned from.
 
     Raises InvalidInput for an empty or ambiguous catalogue, or when no user has two events.
     """
-    usable = [history for history in histories if len(history) >= 2]
+    lengths = lengths_of(histories)
+    usable = np.flatnonzero(lengths >= 2)
     if not texts.item_ids:
         raise InvalidInput("the catalogue is empty; import items first")
     if len(set(texts.item_ids)) != len(texts.item_ids):
         raise InvalidInput("the catalogue names an item twice; item ids must be unique")
-    if not usable:
+    if not len(usable):
         raise InvalidInput("no user has two events; there is nothing to learn from")
-    return usable
+    return Beginnings(histories, usable, lengths[usable])
 
 
 def starting_bundle(
@@ -85,7 +86,7 @@ def starting_bundle(
     )
     counts = cooccurrence(histories, len(texts.item_ids), reach=REACH)
     factors = torch.from_numpy(item_factors(counts, config.dim, recipe.seed))
-    factors[~torch.from_numpy(met_items(histories, len(factors)))] = 0
+    factors[torch.from_numpy(item_counts(histories, len(factors)) == 0)] = 0
     coder = _fitted_coder(config, llm, tokens, factors, recipe, rng, on_step)
     codebook, codes = codebook_of(config, coder, tokens, recipe.seed)
     model = Recommender(config, llm.config, codebook, len(factors))

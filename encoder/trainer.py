@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from encoder.adapters import add_adapters, merge_adapters
 from encoder.bundle import Bundle
-from encoder.histories import History, met_items
+from encoder.histories import History, item_counts, lengths_of
 from encoder.items import NO_VECTOR, ItemStates
 from encoder.model import CatalogueTokens
 from encoder.objective import Encoded, Objective
@@ -98,8 +98,9 @@ class Trainer:
         self._tower_optimizer = _optimizer(self._tower, recipe)
         self._optimizer = _optimizer(self._rest, recipe)
         self._objective = objective(self.model, recipe)
-        self._has_vector = torch.from_numpy(met_items(histories, len(tokens.lengths))).to(device)
-        self._lengths = [len(history) for history in histories]
+        is_met = item_counts(histories, len(tokens.lengths)) > 0
+        self._has_vector = torch.from_numpy(is_met).to(device)
+        self._lengths = lengths_of(histories)
         sampling = Sampling(
             recipe.n_windows, recipe.n_samples, recipe.n_targets, recipe.rows_a_batch
         )

@@ -18,7 +18,7 @@ from rich.progress import (
 from encoder.bundle import refuse_foreign_folder, save_bundle
 from encoder.evaluate import evaluate_all
 from encoder.evaluation_run import figures_table
-from encoder.histories import read_histories
+from encoder.history_store import read_histories
 from encoder.peers import Peers
 from encoder.protocols import Kind, Protocol, judge
 from encoder.run_file import Run
@@ -29,7 +29,7 @@ from encoder.threads import N_THREADS
 from encoder.train import Trained, Watch, train
 from encoder.trainer import Step
 from infra.bench import machine
-from infra.datasets import load
+from infra.datasets import open_dataset
 from infra.settings import SharedSettings
 
 
@@ -47,9 +47,10 @@ def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
     if peers.is_first:
         refuse_foreign_folder(out)
         folder.claim(run.to_dict())
-    dataset = load(run.data, data_dir)
-    texts = Texts.of(dataset.items)
-    histories = read_histories(dataset.events, texts.item_ids)
+    peers.wait()
+    dataset = open_dataset(run.data, data_dir)
+    items, histories = read_histories(dataset, folder=folder.path)
+    texts = Texts.of(items)
     moment_ms = None if run.until is None else moment_of(histories, run.until)
     kind = Kind.LEAVE_ONE_OUT if moment_ms is None else Kind.TEMPORAL
     protocol = judge(kind, histories, moment_ms)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from encoder.evaluate import Served, evaluate_scores
-from encoder.histories import History
-from encoder.splits import Split
+from encoder.histories import Beginnings, History, lengths_of
+from encoder.splits import Split, split_at
 from encoder.trainer import Trainer
 
 METRIC = "ndcg@10"
@@ -26,17 +26,14 @@ class Held:
 
 def hold_out(histories: Sequence[History], n_users: int, seed: int) -> Held:
     """Take the last event of up to `n_users` users, of whom two events are left."""
-    able = [place for place, history in enumerate(histories) if len(history) > 2]
-    chosen = sorted(np.random.default_rng((seed, len(histories))).permutation(able)[:n_users])
-    if not chosen:
+    n_events = lengths_of(histories)
+    able = np.flatnonzero(n_events > 2)
+    chosen = np.sort(np.random.default_rng((seed, len(histories))).permutation(able)[:n_users])
+    if not len(chosen):
         return Held(histories, None)
-    left = list(histories)
-    targets = []
-    for place in chosen:
-        history = histories[place]
-        left[place] = history.first(len(history) - 1)
-        targets.append(int(history.item_rows[-1]))
-    return Held(left, Split([left[place] for place in chosen], targets))
+    n_events[chosen] -= 1
+    left = Beginnings(histories, np.arange(len(histories)), n_events)
+    return Held(left, split_at(histories, chosen, n_events[chosen]))
 
 
 def validate(trainer: Trainer, split: Split) -> dict[str, float]:

@@ -18,14 +18,14 @@ from rich.progress import track
 from encoder.bench.trial import judged
 from encoder.bench.variants import VARIANTS, Variant
 from encoder.config import ModelConfig
-from encoder.histories import read_histories
+from encoder.history_store import read_histories
 from encoder.ranking import Values, paired_bootstrap
 from encoder.recipe import Recipe
 from encoder.splits import Split, leave_one_out
 from encoder.start import Texts
 from encoder.threads import N_THREADS
 from infra.bench import Result, commit
-from infra.datasets import load
+from infra.datasets import open_dataset
 from infra.settings import SharedSettings
 from infra.stack.state import write_atomically
 
@@ -36,9 +36,8 @@ QUICK = ("hybrid", "light", "k1")
 def ablations(quick: bool) -> Result:
     """Train and judge every variant. There is no bar."""
     torch.set_num_threads(N_THREADS)
-    dataset = load("ml-100k")
-    texts = Texts.of(dataset.items)
-    split = leave_one_out(read_histories(dataset.events, texts.item_ids))
+    items, histories = read_histories(open_dataset("ml-100k"))
+    texts, split = Texts.of(items), leave_one_out(histories)
     recipe = replace(Recipe().quick() if quick else Recipe(), validation_users=0, patience=0)
     folder = SharedSettings().state / "bench" / "ablations" / ("quick" if quick else commit())
     names = QUICK if quick else tuple(VARIANTS)

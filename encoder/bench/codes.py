@@ -20,12 +20,12 @@ from encoder.bench.trial import judged
 from encoder.bench.variants import VARIANTS, LightOnly
 from encoder.codebook import Codebook, Codes, Floats, fit_codebook, unit
 from encoder.config import ModelConfig
-from encoder.histories import read_histories
+from encoder.history_store import read_histories
 from encoder.recipe import Recipe
 from encoder.splits import leave_one_out
 from encoder.start import Texts
 from encoder.threads import N_THREADS
-from infra.datasets import load
+from infra.datasets import open_dataset
 
 N_ITEMS, QUICK_ITEMS = 100_000, 10_000
 N_TOPICS, SPREAD = 400, 0.6
@@ -68,9 +68,9 @@ def _codebook(n_items: int) -> dict[str, object]:
 
 
 def _recall_ratio(quick: bool) -> dict[str, object]:
-    dataset = load("ml-100k" if quick else "ml-1m")
-    texts = Texts.of(dataset.items)
-    split = leave_one_out(read_histories(dataset.events, texts.item_ids))
+    dataset = open_dataset("ml-100k" if quick else "ml-1m")
+    items, histories = read_histories(dataset)
+    texts, split = Texts.of(items), leave_one_out(histories)
     recipe = EPOCHS.quick() if quick else EPOCHS
     found = {}
     for name in ("hybrid", "full-vectors"):

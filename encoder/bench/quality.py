@@ -12,13 +12,13 @@ from rich.console import Console
 
 from encoder.bundle import Bundle, load_bundle
 from encoder.evaluate import evaluate_all
-from encoder.histories import read_histories
+from encoder.history_store import read_histories
 from encoder.protocols import Kind, judge
 from encoder.run_file import Run, read_run
 from encoder.threads import N_THREADS
 from encoder.training_run import train_to_bundle
 from infra.bench import Result
-from infra.datasets import load
+from infra.datasets import open_dataset
 from infra.settings import SharedSettings
 
 RUN = Path(__file__).with_name("ml-1m.toml")
@@ -61,8 +61,7 @@ def _with_one_interest(run: Run) -> Run:
 
 def _figures(run: Run, quick: bool) -> tuple[dict[str, dict[str, float]], int]:
     bundle = _bundle(run, quick)
-    dataset = load(run.data)
-    histories = read_histories(dataset.events, bundle.catalogue.item_ids)
+    _, histories = read_histories(open_dataset(run.data), bundle.catalogue.item_ids)
     protocol = judge(Kind.LEAVE_ONE_OUT, histories, None)
     with console.status("judging what is served"):
         found = evaluate_all(bundle, protocol, lambda name, done, of: None)

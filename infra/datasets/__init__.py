@@ -8,7 +8,7 @@ dataset.items   # item_id, title, text, categories, created_at_ms
 dataset.report  # what became of every row: kept, filtered by rule, unreadable and why
 """
 
-from infra.datasets.loading import load
+from infra.datasets.loading import OpenDataset, load, open_dataset
 from infra.datasets.report import BadRow, ImportReport
 from infra.datasets.tables import EVENTS_SCHEMA, ITEMS_SCHEMA, Dataset, DatasetReport, Import
 
@@ -20,5 +20,7 @@ __all__ = [
     "DatasetReport",
     "Import",
     "ImportReport",
+    "OpenDataset",
     "load",
+    "open_dataset",
 ]

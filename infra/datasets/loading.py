@@ -1,6 +1,11 @@
-"""Load a data set: find it, recognise its form, read it to the end."""
+"""Find a data set and recognise its form; read it to the end, or piece by piece."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+import pyarrow as pa
 
 from infra.datasets.known import KNOWN
 from infra.datasets.locate import locate
@@ -33,14 +38,45 @@ def name_of(spec: str, path: Path) -> str:
 
 def read(source: Source, name: str, on_bytes: OnBytes = ignore_bytes) -> Dataset:
     """Read a source to its end; `on_bytes` hears of the progress."""
-    try:
+    with _readable(name):
         tally = Tally(on_bytes)
         events = gather(source.read_events(tally), EVENTS_SCHEMA, tally)
         tally = Tally(on_bytes)
         items = gather(source.read_items(tally), ITEMS_SCHEMA, tally)
+    report = DatasetReport(events.report, items.report, source.notes)
+    return Dataset(name, events.table, items.table, report)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDataset:
+    """A data set that is read piece by piece, for those whose memory must not grow with it."""
+
+    name: str
+    _source: Source
+
+    def events(self) -> Iterator[pa.RecordBatch]:
+        """Yield all events in the order of the file."""
+        with _readable(self.name):
+            yield from self._source.read_events(Tally())
+
+    def items(self) -> pa.Table:
+        """Return the catalogue. Read all events first: it may come from them."""
+        tally = Tally()
+        with _readable(self.name):
+            return gather(self._source.read_items(tally), ITEMS_SCHEMA, tally).table
+
+
+def open_dataset(spec: str, data_dir: Path | None = None) -> OpenDataset:
+    """Find a data set, without reading it. Takes and raises what `load` does."""
+    path = locate(spec, data_dir)
+    return OpenDataset(name_of(spec, path), recognise(path))
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InvalidInput(
             f"{name} cannot be read: {error}; check the file and its rights"
         ) from error
-    report = DatasetReport(events.report, items.report, source.notes)
-    return Dataset(name, events.table, items.table, report)

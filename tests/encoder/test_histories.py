@@ -1,7 +1,11 @@
+import tracemalloc
+
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from encoder.histories import read_histories
+from encoder import history_store
+from encoder.history_store import HistoryBuilder
 from infra.datasets import EVENTS_SCHEMA
 from protos.actions import declared_actions
 from protos.errors import InvalidInput
@@ -14,6 +18,13 @@ def events(*rows):
     return pa.table({**columns, "value": [None] * len(rows)}, schema=EVENTS_SCHEMA)
 
 
+def histories_of(table, item_ids, rows_a_batch=2):
+    with HistoryBuilder() as builder:
+        for batch in table.to_batches(rows_a_batch):
+            builder.add(batch)
+        return builder.build(item_ids)
+
+
 def test_events_are_in_order_of_time_and_ties_in_order_of_the_file():
     table = events(
         ("u", "b", 2000, "click"),
@@ -22,7 +33,7 @@ def test_events_are_in_order_of_time_and_ties_in_order_of_the_file():
         ("u", "a", 2000, "click"),
     )
 
-    first, second = read_histories(table, ["a", "b", "c"])
+    first, second = histories_of(table, ["a", "b", "c"])
 
     assert (first.user_id, first.item_rows.tolist()) == ("u", [2, 1, 0])
     assert first.gaps.tolist() == [0, quantise_gap(1000), 0]
@@ -33,11 +44,66 @@ def test_events_are_in_order_of_time_and_ties_in_order_of_the_file():
 def test_impressions_and_items_outside_the_catalogue_are_left_out():
     table = events(("u", "a", 0, "impression"), ("u", "x", 1, "click"), ("u", "a", 2, "click"))
 
-    (only,) = read_histories(table, ["a"])
+    (only,) = histories_of(table, ["a"])
 
     assert only.times_ms.tolist() == [2]
 
 
 def test_data_of_another_catalogue_is_an_error():
     with pytest.raises(InvalidInput, match="ids agree"):
-        read_histories(events(("u", "x", 1, "click")), ["a"])
+        histories_of(events(("u", "x", 1, "click")), ["a"])
+
+
+def drawn(n_events, seed=0):
+    """Events of 50 users on 40 items at random times, many of them at once."""
+    rng = np.random.default_rng(seed)
+    columns = {
+        "user_id": [f"u{n}" for n in rng.integers(0, 50, n_events)],
+        "item_id": [f"i{n}" for n in rng.integers(0, 40, n_events)],
+        "event_time_ms": rng.integers(0, 100_000, n_events) // 10_000 * 10_000,
+        "action": rng.choice(["click", "like", "impression"], n_events).tolist(),
+        "value": pa.nulls(n_events, pa.float64()),
+    }
+    return pa.table(columns, schema=EVENTS_SCHEMA)
+
+
+def test_histories_are_those_of_a_plain_sort(monkeypatch):
+    monkeypatch.setattr(history_store, "EVENTS_AT_ONCE", 64)
+    table, item_ids = drawn(1_000), [f"i{n}" for n in range(30, -1, -1)]
+    rows = [row for row in table.to_pylist() if row["action"] != "impression"]
+    plain = {}
+    for row in sorted(rows, key=lambda row: row["event_time_ms"]):
+        if row["item_id"] in item_ids:
+            plain.setdefault(row["user_id"], []).append(row)
+
+    found = histories_of(table, item_ids, rows_a_batch=77)
+
+    assert [history.user_id for history in found] == sorted(plain)
+    for history in found:
+        expected = plain[history.user_id]
+        times = [row["event_time_ms"] for row in expected]
+        actions = [declared_actions()[row["action"]].code for row in expected]
+        gaps = [0, *(quantise_gap(int(gap)) for gap in np.diff(times))]
+        assert [item_ids[row] for row in history.item_rows] == [r["item_id"] for r in expected]
+        assert history.times_ms.tolist() == times
+        assert (history.actions.tolist(), history.gaps.tolist()) == (actions, gaps)
+
+
+def test_memory_does_not_grow_with_the_events(monkeypatch):
+    monkeypatch.setattr(history_store, "EVENTS_AT_ONCE", 1_000)
+    item_ids = [f"i{n}" for n in range(40)]
+    batches = drawn(2_000).to_batches()
+
+    def peak(n_times):
+        tracemalloc.start()
+        with HistoryBuilder() as builder:
+            for _ in range(n_times):
+                builder.add(batches[0])
+            histories = builder.build(item_ids)
+        assert sum(map(len, histories)) > 500 * n_times
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(1)  # what is imported only once
+    assert peak(40) < 1.5 * peak(10)

@@ -1,0 +1,183 @@
+"""Histories of any number of events, on disk: memory holds names, and two numbers a user.
+
+    events, batch by batch --add--> log, in the order of the file
+    log --build: counting sort by user, then each user by time--> columns, user after user
+
+Both are files without a name, mapped into memory and gone with their owner.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self, overload
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from encoder.histories import History, Ints
+from infra.datasets import OpenDataset
+from protos.actions import declared_actions
+from protos.errors import InvalidInput
+from protos.history import quantise_gap
+
+EVENT = np.dtype([("user", "<u4"), ("item", "<u4"), ("time_ms", "<i8"), ("action", "u1")])
+COLUMNS = {"item": "<i4", "action": "u1", "gap": "<u2", "time_ms": "<i8"}
+EVENTS_AT_ONCE = 1_000_000
+
+
+class Histories(Sequence[History]):
+    """All users, in the order of their ids; each is made when it is asked for."""
+
+    def __init__(
+        self, user_ids: Sequence[str], ends: Ints, columns: dict[str, npt.NDArray[Any]]
+    ) -> None:
+        """
+        Args:
+            ends: (U,) where each user's events end in the columns.
+            columns: item, action, gap and time_ms, each (events,).
+        """
+        self._user_ids, self._ends, self._columns = user_ids, ends, columns
+
+    def __len__(self) -> int:
+        return len(self._user_ids)
+
+    @overload
+    def __getitem__(self, place: int) -> History: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[History]: ...
+    def __getitem__(self, place: int | slice) -> History | list[History]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        place = range(len(self))[place]
+        part = slice(self._ends[place - 1] if place else 0, self._ends[place])
+        items, actions, gaps, times = (self._columns[name][part] for name in COLUMNS)
+        return History(self._user_ids[place], items, actions, gaps, times)
+
+
+class HistoryBuilder:
+    """Takes events in any order, and sorts them. A context manager."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """
+        Args:
+            folder: on whose disk the files lie; None: the system's for temporary files.
+        """
+        self._folder = folder
+        self._log = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed on exit
+        self._users, self._items = _Names(), _Names()
+        declared = declared_actions()
+        self._action_names = pa.array(list(declared))
+        entering = [(action.code, action.history) for action in declared.values()]
+        self._action_codes, self._enters = map(np.array, zip(*entering, strict=True))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._log.close()
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take events of EVENTS_SCHEMA, later than all before in the file. Impressions are left
+        out."""
+        actions = pc.index_in(batch["action"], self._action_names).to_numpy()
+        events = np.zeros(batch.num_rows, EVENT)
+        events["user"] = self._users.numbers(batch["user_id"])
+        events["item"] = self._items.numbers(batch["item_id"])
+        events["time_ms"] = batch["event_time_ms"].to_numpy()
+        events["action"] = self._action_codes[actions]
+        self._log.write(events[self._enters[actions]].tobytes())
+
+    def build(self, item_ids: Sequence[str]) -> Histories:
+        """Return the histories of the catalogue's items. Nothing is added
+        after it.
+
+        Raises InvalidInput when no event is on one of them.
+        """
+        row_of = self._items.places_in(item_ids)
+        user_ids = sorted(self._users.names)
+        order = self._users.places_in(user_ids)
+        counts = np.zeros(len(user_ids), np.int64)
+        for events in self._read(row_of):
+            counts += np.bincount(order[events["user"]], minlength=len(counts))
+        ends = counts.cumsum()
+        if not counts.sum():
+            raise InvalidInput("no event is on an item of the catalogue; check that the ids agree")
+        columns = {name: self._column(int(ends[-1]), kind) for name, kind in COLUMNS.items()}
+        free = ends - counts  # where the next event of each user goes
+        for events in self._read(row_of):
+            users = order[events["user"]]
+            by_user = users.argsort(kind="stable")
+            users = users[by_user]
+            found, firsts, n_found = np.unique(users, return_index=True, return_counts=True)
+            places = free[users] + np.arange(len(users)) - firsts.repeat(n_found)
+            free[found] += n_found
+            columns["item"][places] = row_of[events["item"]][by_user]
+            columns["action"][places] = events["action"][by_user]
+            columns["time_ms"][places] = events["time_ms"][by_user]
+        for begin, end in zip(ends - counts, ends, strict=True):
+            _sort({name: column[begin:end] for name, column in columns.items()})
+        has_events = counts > 0
+        known = [user for user, one in zip(user_ids, has_events, strict=True) if one]
+        return Histories(known, ends[has_events], columns)
+
+    def _read(self, row_of: Ints) -> Iterator[npt.NDArray[Any]]:
+        """Yield the log in parts, without items that are not in the catalogue."""
+        self._log.seek(0)
+        while part := self._log.read(EVENTS_AT_ONCE * EVENT.itemsize):
+            events = np.frombuffer(part, EVENT)
+            yield events[row_of[events["item"]] >= 0]
+
+    def _column(self, n_events: int, kind: str) -> npt.NDArray[Any]:
+        with tempfile.TemporaryFile(dir=self._folder) as file:
+            return np.asarray(np.memmap(file, kind, "w+", shape=n_events))
+
+
+class _Names:
+    """Numbers for names, in the order in which they come."""
+
+    def __init__(self) -> None:
+        self._number_of: dict[str, int] = {}
+
+    @property
+    def names(self) -> Sequence[str]:
+        return list(self._number_of)
+
+    def numbers(self, names: pa.Array) -> Ints:
+        encoded = names.dictionary_encode()
+        known = self._number_of
+        of_batch = [known.setdefault(name, len(known)) for name in encoded.dictionary.to_pylist()]
+        found: Ints = np.array(of_batch, np.int64)[encoded.indices.to_numpy()]
+        return found
+
+    def places_in(self, names: Sequence[str]) -> Ints:
+        """Return where each number's name stands in `names`, -1 for nowhere."""
+        place_of = {name: place for place, name in enumerate(names)}
+        return np.array([place_of.get(name, -1) for name in self._number_of], np.int64)
+
+
+def _sort(columns: dict[str, npt.NDArray[Any]]) -> None:
+    """Order one user's events by time, ties as they are, and fill in the gaps."""
+    times = columns["time_ms"]
+    if not len(times):
+        return
+    order = times.argsort(kind="stable")
+    for column in columns.values():
+        column[:] = column[order]
+    columns["gap"][0] = 0
+    columns["gap"][1:] = [quantise_gap(gap) for gap in np.diff(times).tolist()]
+
+
+def read_histories(
+    dataset: OpenDataset, item_ids: Sequence[str] | None = None, folder: Path | None = None
+) -> tuple[pa.Table, Histories]:
+    """Read a data set; return its catalogue, and histories of its items or of those given.
+
+    Raises InvalidInput when no event is on one of them.
+    """
+    with HistoryBuilder(folder) as builder:
+        for batch in dataset.events():
+            builder.add(batch)
+        items = dataset.items()
+        return items, builder.build(items["item_id"].to_pylist() if item_ids is None else item_ids)
