@@ -5,6 +5,7 @@ Sequences of histories are made lazily wherever users may be many: a `History` i
 which may lie on a disk.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -48,8 +49,25 @@ class History:
         )
 
 
-class Beginnings(Sequence[History]):
-    """The first events of some histories; each is made when it is asked for."""
+class LazyHistories(Sequence[History]):
+    """Histories of which each is made when it is asked for."""
+
+    @overload
+    def __getitem__(self, place: int) -> History: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[History]: ...
+    def __getitem__(self, place: int | slice) -> History | list[History]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        return self.make(range(len(self))[place])
+
+    @abstractmethod
+    def make(self, place: int) -> History:
+        """Return the history at a place from 0 on."""
+
+
+class Beginnings(LazyHistories):
+    """The first events of some histories."""
 
     def __init__(self, histories: Sequence[History], places: Ints, n_events: Ints) -> None:
         """
@@ -63,13 +81,7 @@ class Beginnings(Sequence[History]):
     def __len__(self) -> int:
         return len(self._places)
 
-    @overload
-    def __getitem__(self, place: int) -> History: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[History]: ...
-    def __getitem__(self, place: int | slice) -> History | list[History]:
-        if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
+    def make(self, place: int) -> History:
         history = self._histories[int(self._places[place])]
         return history.first(int(self._n_events[place]))
 

@@ -9,14 +9,14 @@ Both are files without a name, mapped into memory and gone with their owner.
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from encoder.histories import History, Ints
+from encoder.histories import History, Ints, LazyHistories
 from infra.datasets import OpenDataset
 from protos.actions import declared_actions
 from protos.errors import InvalidInput
@@ -27,8 +27,8 @@ COLUMNS = {"item": "<i4", "action": "u1", "gap": "<u2", "time_ms": "<i8"}
 EVENTS_AT_ONCE = 1_000_000
 
 
-class Histories(Sequence[History]):
-    """All users, in the order of their ids; each is made when it is asked for."""
+class Histories(LazyHistories):
+    """All users, in the order of their ids."""
 
     def __init__(
         self, user_ids: Sequence[str], ends: Ints, columns: dict[str, npt.NDArray[Any]]
@@ -43,14 +43,7 @@ class Histories(Sequence[History]):
     def __len__(self) -> int:
         return len(self._user_ids)
 
-    @overload
-    def __getitem__(self, place: int) -> History: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[History]: ...
-    def __getitem__(self, place: int | slice) -> History | list[History]:
-        if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
-        place = range(len(self))[place]
+    def make(self, place: int) -> History:
         part = slice(self._ends[place - 1] if place else 0, self._ends[place])
         items, actions, gaps, times = (self._columns[name][part] for name in COLUMNS)
         return History(self._user_ids[place], items, actions, gaps, times)
