@@ -2,7 +2,7 @@
 # requires-python = ">=3.10,<3.13"
 # dependencies = ["rectools[torch]==0.19.*", "numpy<2", "pyarrow<20"]
 # ///
-"""RecTools' SASRec on a split of ours, in an environment of its own (encoder/bench/rectools.py).
+"""RecTools' SASRec on a split of ours, in an environment of its own (like_for_like.py beside it).
 
     rival_sasrec.py FOLDER EPOCHS SEED...
 
