@@ -83,8 +83,7 @@ class HistoryBuilder:
         self._log.write(events[self._enters[actions]].tobytes())
 
     def build(self, item_ids: Sequence[str]) -> Histories:
-        """Return the histories of the catalogue's items. Nothing is added
-        after it.
+        """Return the histories of the catalogue's items. Nothing is added after it.
 
         Raises InvalidInput when no event is on one of them.
         """

@@ -9,8 +9,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ from infra.bench import Result
 from infra.datasets import open_dataset
 from protos.errors import NotReady
 
-METRICS = {"hr10": "hr@10", "ndcg10": "ndcg@10"}
+METRICS = ("hr@10", "ndcg@10")
 SEEDS = (0, 1, 2)
 RIVAL = Path(__file__).with_name("rival_sasrec.py")
 CHOSEN = 0
@@ -52,39 +52,55 @@ def rectools(quick: bool) -> Result:
     ours = []
     for seed in seeds:
         with console.status(f"ours, seed {seed}"):
-            recipe = replace(recipe, seed=seed)
-            ours.append(ranked(VARIANTS["hybrid"], Texts.of(items), split, recipe, ModelConfig()))
+            sown = replace(recipe, seed=seed)
+            ours.append(ranked(VARIANTS["hybrid"], Texts.of(items), split, sown, ModelConfig()))
+    theirs = _rival(split, ours[0], 1 if quick else CHOSEN, seeds)
+    of_ours, of_theirs = _over_seeds(ours), _over_seeds(theirs.rankings)
+    mine, rival = means(of_ours), means(of_theirs)
+    differences = [
+        abs(value - theirs.judged[name]) for name, value in means(accuracy(ours[0].hits)).items()
+    ]
+    return Result(
+        figures={name: round(mine[name], 4) for name in METRICS}
+        | {f"{name}_gain": _interval(of_ours[name], of_theirs[name]) for name in METRICS}
+        | {"largest_difference_of_metrics": round(max(differences), 5)},
+        against={
+            "RecTools SASRec": {name: round(rival[name], 4) for name in METRICS}
+            | {"epochs": theirs.n_epochs}
+        },
+        bar=dict.fromkeys(METRICS, "> RecTools SASRec"),
+        ok=all(mine[name] > rival[name] for name in METRICS),
+    )
+
+
+def _over_seeds(rankings: Sequence[Ranking]) -> dict[str, Values]:
+    """Return each user's mean over seeds of each metric."""
+    found = [accuracy(one.hits) for one in rankings]
+    return {name: np.mean([one[name] for one in found], axis=0) for name in METRICS}
+
+
+def _interval(ours: Values, theirs: Values) -> list[float]:
+    """Return where the difference lies with 95 % confidence."""
+    ends = np.quantile(paired_bootstrap(ours, theirs), [0.025, 0.975])
+    return [round(float(end), 4) for end in ends]
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    rankings: Sequence[Ranking]
+    n_epochs: int
+    judged: Mapping[str, float]
+    """Our first list, by their metrics."""
+
+
+def _rival(split: Split, ours: Ranking, n_epochs: int, seeds: Sequence[int]) -> Rival:
     with tempfile.TemporaryDirectory(prefix="freshet-bench-") as scratch:
         folder = Path(scratch)
-        _hand_over(split, ours[0], folder)
-        _run_rival(folder, 1 if quick else CHOSEN, seeds)
-        theirs = [Ranking(np.load(folder / f"tops-{s}.npy"), ours[0].targets) for s in seeds]
+        _hand_over(split, ours, folder)
+        _run_rival(folder, n_epochs, seeds)
+        rankings = [Ranking(np.load(folder / f"tops-{s}.npy"), ours.targets) for s in seeds]
         said = json.loads((folder / "judged.json").read_text())
-    mine = means(accuracy(ours[0].hits))
-    figures: dict[str, object] = {}
-    rival: dict[str, object] = {"epochs": said["epochs"]}
-    for name, metric in METRICS.items():
-        our_values, their_values = (_over_seeds(some, metric) for some in (ours, theirs))
-        low, high = np.quantile(paired_bootstrap(our_values, their_values), [0.025, 0.975])
-        figures[name] = round(float(our_values.mean()), 4)
-        figures[f"{name}_gain"] = [round(float(low), 4), round(float(high), 4)]
-        rival[name] = round(float(their_values.mean()), 4)
-    figures["largest_difference_of_metrics"] = round(
-        max(abs(value - said["ours"][name]) for name, value in mine.items()), 5
-    )
-    is_better = all(figures[name] > rival[name] for name in METRICS)  # type: ignore[operator]
-    return Result(
-        figures=figures,
-        against={"RecTools SASRec": rival},
-        bar=dict.fromkeys(METRICS, "> RecTools SASRec"),
-        ok=is_better,
-    )
-
-
-def _over_seeds(rankings: Sequence[Ranking], metric: str) -> Values:
-    """Return each user's mean over seeds."""
-    found: Values = np.mean([accuracy(one.hits)[metric] for one in rankings], axis=0)
-    return found
+    return Rival(rankings, said["epochs"], said["ours"])
 
 
 def _hand_over(split: Split, ours: Ranking, folder: Path) -> None:

@@ -72,6 +72,9 @@ def _figures(run: Run, quick: bool) -> tuple[dict[str, dict[str, float]], int]:
 
 def _bundle(run: Run, quick: bool) -> Bundle:
     assert run.out is not None
-    if not run.out.exists() or load_bundle(run.out).metrics["run"] != run.to_dict():
-        train_to_bundle(run, None, is_quick=quick)
+    if run.out.exists():
+        bundle = load_bundle(run.out)
+        if bundle.metrics["run"] == run.to_dict():
+            return bundle
+    train_to_bundle(run, None, is_quick=quick)
     return load_bundle(run.out)
