@@ -5,8 +5,10 @@
     all       coarse and refined interests by DMIL and by the served score (encoder/dmil.py),
               and the next items still
 
-Softmaxes are full, over the whole catalogue. The catalogue is encoded once for several batches
-(`Encoded`): gradients towards its embeddings gather in leaves, until the tower takes its own step.
+Softmaxes go over the whole of a small catalogue, over a corrected draw from a large one
+(encoder/candidates.py); items of a batch are places among these candidates. They are encoded once
+for several batches (`Encoded`): gradients towards their embeddings gather in leaves, until the
+tower takes its own step.
 """
 
 from collections.abc import Mapping
@@ -17,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from encoder.candidates import Candidates
 from encoder.config import ModelConfig
 from encoder.dmil import (
     Assignment,
@@ -41,19 +44,25 @@ WEIGHT_HEAD = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One encoding of the catalogue, shared by several batches; the leaves gather gradients."""
+    """One encoding of N candidates, shared by several batches; the leaves gather gradients."""
 
+    log_chance: Tensor  # (N,)
     states: ItemStates
     kept: Tensor  # (N, t, F), leaf
     embeddings: Tensor  # (N, D), leaf
 
     @classmethod
-    def of(cls, states: ItemStates) -> "Encoded":
+    def of(cls, states: ItemStates, candidates: Candidates) -> "Encoded":
         return cls(
+            candidates.log_chance,
             states,
             states.kept.detach().float().requires_grad_(),
             states.embeddings.detach().float().requires_grad_(),
         )
+
+    def scores(self, guesses: Tensor, temperature: float) -> Tensor:
+        """Return what a softmax goes over, (..., N)."""
+        return F.linear(guesses / temperature, self.embeddings, -self.log_chance)
 
     def backward(self) -> None:
         """Take the gathered gradients through the tower."""
@@ -85,7 +94,7 @@ class Objective:
         refined = None
         if self._recipe.llm_next:
             refined = self._refine(batch, shared, nobody, batch.window_counts[:, :0])
-        losses = self._next_losses(batch, light, refined, shared.embeddings)
+        losses = self._next_losses(batch, light, refined, shared)
         parts = {name: loss.detach() for name, loss in losses.items()}
         return Cost(sum_of(losses), parts, torch.zeros(n_interests))
 
@@ -97,7 +106,7 @@ class Objective:
         coarse_weights = light.weight_logits.unflatten(1, shape).flatten(0, 1)
         refined = self._refine(batch, shared, coarse, batch.window_counts)
         guesses = refined if recipe.llm_next else None
-        following = self._next_losses(batch, light, guesses, shared.embeddings)
+        following = self._next_losses(batch, light, guesses, shared)
         parts = {name: loss.detach() for name, loss in following.items()}
         total = recipe.next_weight * sum_of(following)
         wins = torch.zeros(self._config.n_interests)
@@ -109,7 +118,7 @@ class Objective:
                 found.append(("refined", refined.interests, refined.weight_logits))
             for name, interests, logits in found:
                 loss, assignment = self._interest_loss(
-                    interests[batch.is_sample], logits[batch.is_sample], future, shared.embeddings
+                    interests[batch.is_sample], logits[batch.is_sample], future, shared
                 )
                 parts[name] = loss.detach()
                 total = total + loss
@@ -128,28 +137,28 @@ class Objective:
         return cast(Refined, self._model.refine(llm, kept, is_kept, coarse, counts))
 
     def _next_losses(
-        self, batch: Batch, light: LightOutput, refined: Refined | None, embeddings: Tensor
+        self, batch: Batch, light: LightOutput, refined: Refined | None, shared: Encoded
     ) -> dict[str, Tensor]:
         """Return the loss of the next item by who guesses it."""
-        losses = {"next": self._next_loss(light.next_items, batch.next_rows, embeddings)}
+        losses = {"next": self._next_loss(light.next_items, batch.next_rows, shared)}
         if refined is not None:
             guesses, in_window = refined.next_items[:, :-1], batch.window_rows[:, 1:]
-            losses["llm_next"] = self._next_loss(guesses, in_window, embeddings)
+            losses["llm_next"] = self._next_loss(guesses, in_window, shared)
         return losses
 
-    def _next_loss(self, guesses: Tensor, rows: Tensor, embeddings: Tensor) -> Tensor:
+    def _next_loss(self, guesses: Tensor, rows: Tensor, shared: Encoded) -> Tensor:
         has_next = rows != NO_ITEM
         if not has_next.any():
             return guesses.sum() * 0.0
-        scores = (guesses[has_next] / self._config.temperature) @ embeddings.T
+        scores = shared.scores(guesses[has_next], self._config.temperature)
         return F.cross_entropy(scores, rows[has_next])
 
     def _interest_loss(
-        self, interests: Tensor, weight_logits: Tensor, future: "_Future", embeddings: Tensor
+        self, interests: Tensor, weight_logits: Tensor, future: "_Future", shared: Encoded
     ) -> tuple[Tensor, Assignment]:
         recipe = self._recipe
         assignment = assign(interests.detach(), future.embeddings, future.groups)
-        scores = (interests / self._config.temperature) @ embeddings.T  # (B, K, N)
+        scores = shared.scores(interests, self._config.temperature)  # (B, K, N)
         totals = scores.logsumexp(dim=-1)  # (B, K)
         loss = recipe.dmil_weight * nce_loss(
             scores, totals, future.rows, assignment, future.weights

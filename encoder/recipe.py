@@ -15,11 +15,13 @@ class Recipe:
     tower_rate: float = 3.0
     """Times the learning rate, for the item tower, which steps more rarely."""
     tower_every: int = 4
-    """Batches that share one encoding of the catalogue."""
+    """Batches that share one encoding of the items that they are scored against."""
+    n_candidates: int = 8192
+    """These items: the whole catalogue, or so many drawn from a larger one."""
     weight_decay: float = 0.01
     coder_steps: int = 80
     vector_dropout: float = 0.1
-    """Share of items that work from their text alone, anew for each encoding of the catalogue."""
+    """Share of items that work from their text alone, anew for each encoding."""
     dmil_weight: float = 0.3
     served_weight: float = 1.0
     next_weight: float = 0.5

@@ -10,6 +10,7 @@ Shapes: U rows of segments, G windows a row, P samples a window, n items of a wi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -31,6 +32,15 @@ class Batch:
     window_counts: Tensor  # (U * G, P) int: items of the window that each sample sees
     targets: Tensor  # (U * G, P, W) int, NO_ITEM beyond the history
     is_sample: Tensor  # (U * G, P) bool
+
+    @property
+    def n_events(self) -> int:
+        return int(self.rows.lengths.sum())
+
+    def items(self) -> Tensor:
+        """Return the rows of all items in it, each once. No target is an item of none else."""
+        found = torch.cat([self.next_rows.flatten(), self.window_rows.flatten()])
+        return cast(Tensor, torch.unique(found[found != NO_ITEM]))
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from encoder.adapters import add_adapters, merge_adapters
 from encoder.bundle import Bundle
+from encoder.candidates import Candidates, draw
 from encoder.histories import History, item_counts, lengths_of
 from encoder.items import NO_VECTOR, ItemStates
 from encoder.model import CatalogueTokens
@@ -98,8 +99,8 @@ class Trainer:
         self._tower_optimizer = _optimizer(self._tower, recipe)
         self._optimizer = _optimizer(self._rest, recipe)
         self._objective = objective(self.model, recipe)
-        is_met = item_counts(histories, len(tokens.lengths)) > 0
-        self._has_vector = torch.from_numpy(is_met).to(device)
+        self._item_counts = item_counts(histories, len(tokens.lengths))
+        self._has_vector = torch.from_numpy(self._item_counts > 0).to(device)
         self._lengths = lengths_of(histories)
         sampling = Sampling(
             recipe.n_windows, recipe.n_samples, recipe.n_targets, recipe.rows_a_batch
@@ -148,33 +149,42 @@ class Trainer:
         n_rounds = -(-len(plan) // self._peers.count)
         while self._place.epoch == epoch:
             start = time.monotonic()
-            place = self._place.batch * self._peers.count + self._peers.rank
-            batch = self._batch(plan, place % len(plan), epoch, sampling)
-            losses = self._step(batch, stage)
-            self._n_done += 1
-            is_last = self._place.batch == n_rounds - 1
-            if self._n_done % self._recipe.tower_every == 0 or is_last:
-                self._step_tower()
-            self._place.batch += 1
-            if is_last:
-                self._place = Place(epoch + 1)
-            done, of = self._progress(stage)
-            yield Step(
-                stage=stage,
-                epoch=epoch,
-                done=done,
-                of=of,
-                losses=losses,
-                n_events=int(batch.rows.lengths.sum()) * self._peers.count,
-                seconds=time.monotonic() - start,
-                n_done=self._n_done,
-                ends_epoch=is_last,
-            )
+            first = self._place.batch
+            rounds = range(first, min(first + self._recipe.tower_every, n_rounds))
+            batches = [self._batch(plan, one, epoch, sampling) for one in rounds]
+            candidates = self._candidates(batches, epoch)
+            for one, batch in zip(rounds, batches, strict=True):
+                losses = self._step(candidates.placed(batch.to(self.device)), candidates, stage)
+                self._n_done += 1
+                if one == rounds[-1]:
+                    self._step_tower()
+                is_last = one == n_rounds - 1
+                self._place = Place(epoch + 1) if is_last else Place(epoch, one + 1)
+                done, of = self._progress(stage)
+                yield Step(
+                    stage=stage,
+                    epoch=epoch,
+                    done=done,
+                    of=of,
+                    losses=losses,
+                    n_events=batch.n_events * self._peers.count,
+                    seconds=time.monotonic() - start,
+                    n_done=self._n_done,
+                    ends_epoch=is_last,
+                )
+                start = time.monotonic()
 
-    def _batch(self, plan: Plan, place: int, epoch: int, sampling: Sampling) -> Batch:
+    def _batch(self, plan: Plan, number: int, epoch: int, sampling: Sampling) -> Batch:
+        """Return this process's batch of a round, on the CPU."""
+        place = (number * self._peers.count + self._peers.rank) % len(plan)
         rng = np.random.default_rng((self._recipe.seed, epoch, place))
         users = [self._histories[user] for user in plan[place]]
-        return make_batch(users, self._codes, self._config, sampling, rng).to(self.device)
+        return make_batch(users, self._codes, self._config, sampling, rng)
+
+    def _candidates(self, batches: Sequence[Batch], epoch: int) -> Candidates:
+        rng = np.random.default_rng((self._recipe.seed, epoch, self._place.batch, self._peers.rank))
+        found = draw(batches, self._item_counts, self._recipe.n_candidates, rng)
+        return found.to(self.device)
 
     def _progress(self, stage: str) -> tuple[int, int]:
         """Return the stage's steps, done and to be taken."""
@@ -186,14 +196,14 @@ class Trainer:
 
     # -- one step ------------------------------------------------------------------------------
 
-    def _step(self, batch: Batch, stage: str) -> dict[str, float]:
+    def _step(self, batch: Batch, candidates: Candidates, stage: str) -> dict[str, float]:
         self.model.train()  # it comes from a bundle, or from a look at it: without dropout
         self._set_rates()
         cost_of = self._objective.warm_up if stage == WARM_UP else self._objective.interests
         with torch.autocast(self.device.type, self._autocast, enabled=self._autocast is not None):
             if self._shared is None:
                 self._seed()
-                self._shared = Encoded.of(self._encode(self._drawn_rows()))
+                self._shared = Encoded.of(self._encode_some(candidates.rows), candidates)
             cost = cost_of(batch, self._shared)
         cost.loss.backward()
         self._peers.average_gradients(self._rest)
@@ -229,16 +239,16 @@ class Trainer:
         for group in self._tower_optimizer.param_groups:
             group["lr"] = rate * recipe.tower_rate
 
-    def _drawn_rows(self) -> Tensor:
-        """Return the rows of the learned vectors; NO_VECTOR for items that do without this time,
-        or always, because nobody has met them: nothing but what they are not could be learned."""
-        n_items = len(self._tokens.lengths)
-        is_dropped = torch.rand(n_items, device=self.device) < self._recipe.vector_dropout
-        every = torch.arange(n_items, device=self.device)
-        return torch.where(is_dropped | ~self._has_vector, NO_VECTOR, every)
+    def _encode_some(self, rows: Tensor) -> ItemStates:
+        """Encode items of the catalogue. Some do without their learned vectors this time; always do
+        those that nobody has met: nothing but what they are not could be learned."""
+        is_dropped = torch.rand(len(rows), device=self.device) < self._recipe.vector_dropout
+        is_met = self._has_vector[rows]
+        return self._encode(rows, torch.where(is_dropped | ~is_met, NO_VECTOR, rows))
 
-    def _encode(self, rows: Tensor) -> ItemStates:
-        return self.model.tower.encode(self._tokens.tokens, self._tokens.lengths, rows)
+    def _encode(self, rows: Tensor, vector_rows: Tensor) -> ItemStates:
+        some = self._tokens.take(rows)
+        return self.model.tower.encode(some.tokens, some.lengths, vector_rows)
 
     # -- what comes out, and what a resumed run needs --------------------------------------------
 
@@ -255,7 +265,7 @@ class Trainer:
         self.model.eval()
         with torch.no_grad():
             rows = torch.arange(len(self._tokens.lengths), device=self.device)
-            embeddings = self._encode(rows).embeddings.float().cpu().numpy()
+            embeddings = self._encode(rows, rows).embeddings.float().cpu().numpy()
         return replace(self._start, catalogue=replace(self._start.catalogue, embeddings=embeddings))
 
     def state_dict(self) -> dict[str, object]:
