@@ -2,15 +2,16 @@
 
 The same split (leave-one-out, full ranking, seen filtered), three seeds each, differences by a
 paired bootstrap over users of the means over seeds. RecTools runs in an environment of its own
-(encoder/bench/rival_sasrec.py), which also judges our lists with its own metrics.
+(encoder/bench/rival_sasrec.py), which also judges our lists with its own metrics. Its side takes an
+hour or two and depends on nothing of ours but the split, so it is kept.
 """
 
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from encoder.start import Texts
 from encoder.threads import N_THREADS
 from infra.bench import Result
 from infra.datasets import open_dataset
+from infra.settings import SharedSettings
 from protos.errors import NotReady
 
 METRICS = ("hr@10", "ndcg@10")
@@ -94,20 +96,23 @@ class Rival:
 
 
 def _rival(split: Split, ours: Ranking, n_epochs: int, seeds: Sequence[int]) -> Rival:
-    with tempfile.TemporaryDirectory(prefix="freshet-bench-") as scratch:
-        folder = Path(scratch)
-        _hand_over(split, ours, folder)
-        _run_rival(folder, n_epochs, seeds)
-        rankings = [Ranking(np.load(folder / f"tops-{s}.npy"), ours.targets) for s in seeds]
-        said = json.loads((folder / "judged.json").read_text())
+    events = _events(split)
+    done = sha256(RIVAL.read_bytes() + str(n_epochs).encode())
+    for column in events.columns:
+        done.update(column.to_numpy())
+    folder = SharedSettings().state / "bench" / "rectools" / done.hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(events, folder / "events.parquet")
+    np.save(folder / "targets.npy", ours.targets)
+    np.save(folder / "ours.npy", ours.tops)
+    _run_rival(folder, n_epochs, seeds)
+    rankings = [Ranking(np.load(folder / f"tops-{seed}.npy"), ours.targets) for seed in seeds]
+    said = json.loads((folder / "judged.json").read_text())
     return Rival(rankings, said["epochs"], said["ours"])
 
 
-def _hand_over(split: Split, ours: Ranking, folder: Path) -> None:
-    columns = [_columns(user, history) for user, history in enumerate(split.histories)]
-    pq.write_table(pa.concat_tables(columns), folder / "events.parquet")
-    np.save(folder / "targets.npy", ours.targets)
-    np.save(folder / "ours.npy", ours.tops)
+def _events(split: Split) -> pa.Table:
+    return pa.concat_tables(_columns(user, one) for user, one in enumerate(split.histories))
 
 
 def _columns(user: int, history: History) -> pa.Table:

@@ -8,8 +8,9 @@
 
 reads FOLDER/events.parquet (user, item, place in the history) and leaves FOLDER/tops-SEED.npy,
 (users, TOP) items, best first, -1 beyond the catalogue. EPOCHS 0: for how many is chosen on the
-last event but the held-out one, then all seeds train that long on everything. It also judges
-FOLDER/ours.npy with RecTools' own metrics, by FOLDER/targets.npy: FOLDER/judged.json.
+last event but the held-out one, then all seeds train that long on everything. What is there already
+is not made again. It also judges FOLDER/ours.npy with RecTools' own metrics, by
+FOLDER/targets.npy: FOLDER/judged.json.
 """
 
 import json
@@ -90,11 +91,18 @@ def main() -> None:
     n_epochs, *seeds = map(int, sys.argv[2:])
     events, targets = pd.read_parquet(folder / "events.parquet"), np.load(folder / "targets.npy")
     dataset, users = dataset_of(events), np.arange(len(targets))
-    n_epochs = n_epochs or chosen_epochs(events)
+    chosen = folder / "epochs"
+    if not chosen.exists():
+        chosen.write_text(str(n_epochs or chosen_epochs(events)))
+    n_epochs = int(chosen.read_text())
     for seed in seeds:
+        if (tops_file := folder / f"tops-{seed}.npy").exists():
+            continue
         model = sasrec(seed, n_epochs)
         model.fit(dataset)
-        np.save(folder / f"tops-{seed}.npy", tops(model, dataset, users))
+        part = folder / "part.npy"
+        np.save(part, tops(model, dataset, users))
+        part.rename(tops_file)
         print(f"RecTools, seed {seed}: {n_epochs} epochs", file=sys.stderr)
     said = {"epochs": n_epochs, "ours": judged(np.load(folder / "ours.npy"), targets)}
     (folder / "judged.json").write_text(json.dumps(said))
