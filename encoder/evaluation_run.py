@@ -9,6 +9,7 @@ from typing import cast
 import torch
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
@@ -41,7 +42,10 @@ def evaluate_bundle(bundle: Path, data: str, data_dir: Path | None, options: Opt
     _, histories = read_histories(dataset, loaded.catalogue.item_ids)
     moment_ms = cast(int | None, loaded.metrics.get("trained_until_ms"))
     protocol = judge(options.kind, histories, moment_ms, options.limit)
-    with Progress(console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    for remark in dataset.report.remarks():
+        console.print(f"note: {escape(remark)}", highlight=False)
+    with Progress(console=console, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def show(name: str, done: int, of: int) -> None:
@@ -63,10 +67,10 @@ def evaluate_bundle(bundle: Path, data: str, data_dir: Path | None, options: Opt
         }
         typer.echo(json.dumps(said))
     else:
-        console = Console()
+        screen = Console()
         for table in _tables(found):
-            console.print(table)
-        console.print(f"{len(protocol.split):,} cases; {protocol.text}", highlight=False)
+            screen.print(table)
+        screen.print(f"{len(protocol.split):,} cases; {protocol.text}", highlight=False)
     if options.plots is not None:
         options.plots.mkdir(parents=True, exist_ok=True)
         made = [plot_evaluation(found, options.plots / "evaluation.png")]

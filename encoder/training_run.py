@@ -7,6 +7,7 @@ from typing import Self
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -54,6 +55,8 @@ def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
     moment_ms = None if run.until is None else moment_of(histories, run.until)
     kind = Kind.LEAVE_ONE_OUT if moment_ms is None else Kind.TEMPORAL
     protocol = judge(kind, histories, moment_ms)
+    for remark in dataset.report.remarks():
+        console.print(f"note: {escape(remark)}", highlight=False)
     console.print(
         f"{dataset.name}: {len(texts.item_ids):,} items, {len(protocol.known):,} users, "
         f"{sum(map(len, protocol.known)):,} events to learn from"

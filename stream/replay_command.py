@@ -87,8 +87,8 @@ def replay(
         events = select(dataset, part)
     if shift_to_now:
         events = shift_to(events, now_ms())
-    for note in dataset.report.notes:
-        console.print(f"note: {escape(note)}", highlight=False)
+    for remark in dataset.report.remarks():
+        console.print(f"note: {escape(remark)}", highlight=False)
     catalogue = dataset.items if items or items_only else dataset.items.slice(0, 0)
     with _stop_at_interrupt() as stop, _open(tenant, stop) as sender:
         start = time.monotonic()

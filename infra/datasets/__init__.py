@@ -10,7 +10,7 @@ dataset.report  # what became of every row: kept, filtered by rule, unreadable a
 
 from infra.datasets.loading import OpenDataset, load, open_dataset
 from infra.datasets.report import BadRow, ImportReport
-from infra.datasets.tables import EVENTS_SCHEMA, ITEMS_SCHEMA, Dataset, DatasetReport, Import
+from infra.datasets.tables import EVENTS_SCHEMA, ITEMS_SCHEMA, Dataset, DatasetReport
 
 __all__ = [
     "EVENTS_SCHEMA",
@@ -18,7 +18,6 @@ __all__ = [
     "BadRow",
     "Dataset",
     "DatasetReport",
-    "Import",
     "ImportReport",
     "OpenDataset",
     "load",

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +10,7 @@ from infra.datasets.known import KNOWN
 from infra.datasets.locate import locate
 from infra.datasets.report import OnBytes, Tally, ignore_bytes
 from infra.datasets.sources import Source, recognise
-from infra.datasets.tables import EVENTS_SCHEMA, ITEMS_SCHEMA, Dataset, DatasetReport, gather
+from infra.datasets.tables import EVENTS_SCHEMA, ITEMS_SCHEMA, Dataset, DatasetReport
 from protos.errors import InvalidInput
 
 
@@ -38,32 +37,33 @@ def name_of(spec: str, path: Path) -> str:
 
 def read(source: Source, name: str, on_bytes: OnBytes = ignore_bytes) -> Dataset:
     """Read a source to its end; `on_bytes` hears of the progress."""
-    with _readable(name):
-        tally = Tally(on_bytes)
-        events = gather(source.read_events(tally), EVENTS_SCHEMA, tally)
-        tally = Tally(on_bytes)
-        items = gather(source.read_items(tally), ITEMS_SCHEMA, tally)
-    report = DatasetReport(events.report, items.report, source.notes)
-    return Dataset(name, events.table, items.table, report)
+    dataset = OpenDataset(name, source, on_bytes)
+    events = pa.Table.from_batches(dataset.events(), EVENTS_SCHEMA)
+    return Dataset(name, events, dataset.items(), dataset.report)
 
 
-@dataclass(frozen=True, slots=True)
 class OpenDataset:
     """A data set that is read piece by piece, for those whose memory must not grow with it."""
 
-    name: str
-    _source: Source
+    def __init__(self, name: str, source: Source, on_bytes: OnBytes = ignore_bytes) -> None:
+        self.name = name
+        self._source = source
+        self._events, self._items = Tally(on_bytes), Tally(on_bytes)
 
     def events(self) -> Iterator[pa.RecordBatch]:
-        """Yield all events in the order of the file."""
+        """Yield all events in the order of the file. Once."""
         with _readable(self.name):
-            yield from self._source.read_events(Tally())
+            yield from self._source.read_events(self._events)
 
     def items(self) -> pa.Table:
-        """Return the catalogue. Read all events first: it may come from them."""
-        tally = Tally()
+        """Return the catalogue. Once, and after all events: it may come from them."""
         with _readable(self.name):
-            return gather(self._source.read_items(tally), ITEMS_SCHEMA, tally).table
+            return pa.Table.from_batches(self._source.read_items(self._items), ITEMS_SCHEMA)
+
+    @property
+    def report(self) -> DatasetReport:
+        """What became of the rows that have been read."""
+        return DatasetReport(self._events.report(), self._items.report(), self._source.notes)
 
 
 def open_dataset(spec: str, data_dir: Path | None = None) -> OpenDataset:

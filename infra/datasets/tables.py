@@ -4,12 +4,11 @@ events: one row an interaction, in the order of the file.
 items:  one row an item of the catalogue, in the order of the file; ids are unique.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from infra.datasets.report import ImportReport, Tally
+from infra.datasets.report import ImportReport
 
 EVENTS_SCHEMA = pa.schema(
     [
@@ -33,14 +32,6 @@ ITEMS_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class Import:
-    """A table and what became of every row of its file."""
-
-    table: pa.Table
-    report: ImportReport
-
-
-@dataclass(frozen=True, slots=True)
 class DatasetReport:
     events: ImportReport
     items: ImportReport
@@ -51,6 +42,16 @@ class DatasetReport:
     def n_bad(self) -> int:
         return self.events.n_bad + self.items.n_bad
 
+    def remarks(self) -> list[str]:
+        """Return the notes, and how many rows are left out because they cannot be read."""
+        left_out = [
+            f"{one.n_bad:,} of {one.n_read:,} {what} cannot be read and are left out; "
+            "`freshet data inspect` shows them"
+            for what, one in (("events", self.events), ("items", self.items))
+            if one.n_bad
+        ]
+        return [*self.notes, *left_out]
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
@@ -60,9 +61,3 @@ class Dataset:
     events: pa.Table
     items: pa.Table
     report: DatasetReport
-
-
-def gather(batches: Iterable[pa.RecordBatch], schema: pa.Schema, tally: Tally) -> Import:
-    """Run a reader to its end and keep what it read."""
-    table = pa.Table.from_batches(batches, schema)
-    return Import(table, tally.report())

@@ -60,6 +60,18 @@ def test_every_recommender_is_judged_on_every_case(bundle_folder, data, capsys):
         assert 0 < one["beyond"]["coverage@10"] <= 1
 
 
+def test_rows_that_are_left_out_are_said(bundle_folder, data, tmp_path, capsys):
+    for name in ("items.csv", "events.csv"):
+        (tmp_path / name).write_bytes((data / name).read_bytes())
+    with (tmp_path / "events.csv").open("a") as events:
+        events.write("\nu1,item-1,soon,view\n")
+
+    evaluate_bundle(bundle_folder, str(tmp_path), None, Options())
+
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 of 361 events cannot be read and are left out; `freshet data inspect`" in said
+
+
 @pytest.mark.parametrize(
     ("kind", "n_cases"),
     [(Kind.TEMPORAL, N_USERS), (Kind.PREQUENTIAL, 2 * N_USERS)],

@@ -77,6 +77,7 @@ def test_every_broken_csv_row_is_reported_and_the_others_are_kept(tmp_path):
     ]
     assert dataset.report.events.bad[7].text == "u,\\udcff\\udcfe,1,like,"
     assert dataset.report.events.n_read == 12
+    assert dataset.report.remarks()[-1].startswith("10 of 12 events cannot be read")
 
 
 def test_a_quote_that_is_never_closed_costs_one_row(tmp_path):
