@@ -1,6 +1,7 @@
 """What is held out, and what may be known then.
 
     leave_one_out   each user's last event; everything before it is history
+    last_events     each user's last few events, each from all before it; none may be learned from
     temporal        each user's first event after a moment, from what he did before it; nothing
                     after the moment may be learned from
     prequential     every event after a moment, from all of the user's events before it; the model
@@ -30,16 +31,26 @@ class Split:
         return len(self.targets)
 
 
-def leave_one_out(histories: Sequence[History], n_held: int = 1) -> Split:
-    """Hold out the `n_held`-th event from the end of each user, and drop what comes after it.
+def leave_one_out(histories: Sequence[History]) -> Split:
+    """Raises InvalidInput when nobody has two events."""
+    return last_events(histories, 1)[1]
+
+
+def last_events(histories: Sequence[History], n_last: int) -> tuple[Sequence[History], Split]:
+    """Hold out the last `n_last` events of each user who has more.
+
+    Returns what may be learned from, and the cases, user after user, `n_last` of each.
 
     Raises InvalidInput when nobody has enough events.
     """
-    n_known = lengths_of(histories) - n_held
+    n_known = lengths_of(histories) - n_last
     usable = np.flatnonzero(n_known > 0)
     if not len(usable):
-        raise InvalidInput(f"no user has more than {n_held} events; nothing can be held out")
-    return split_at(histories, usable, n_known[usable])
+        raise InvalidInput(f"no user has more than {n_last} events; nothing can be held out")
+    n_known = n_known[usable]
+    places = usable.repeat(n_last)
+    cases = split_at(histories, places, (n_known[:, None] + np.arange(n_last)).ravel())
+    return Beginnings(histories, usable, n_known), cases
 
 
 def split_at(histories: Sequence[History], places: Ints, n_known: Ints) -> Split:

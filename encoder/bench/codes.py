@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from encoder.bench.trial import judged
+from encoder.bench.trial import ranked
 from encoder.bench.variants import VARIANTS, LightOnly
 from encoder.codebook import Codebook, Codes, Floats, fit_codebook, unit
 from encoder.config import ModelConfig
 from encoder.history_store import read_histories
+from encoder.ranking import accuracy
 from encoder.recipe import Recipe
 from encoder.splits import leave_one_out
 from encoder.start import Texts
@@ -76,9 +77,8 @@ def _recall_ratio(quick: bool) -> dict[str, object]:
     for name in ("hybrid", "full-vectors"):
         variant = replace(VARIANTS[name], objective=LightOnly, refined=False)
         with console.status(f"training: {'codes' if name == 'hybrid' else name}, {dataset.name}"):
-            found[name] = float(
-                judged(variant, texts, split, recipe, ModelConfig())["hr@50"].mean()
-            )
+            ranking = ranked(variant, texts, split.histories, split, recipe, ModelConfig())
+        found[name] = float(accuracy(ranking.hits)["hr@50"].mean())
     return {
         "recall_ratio": round(found["hybrid"] / found["full-vectors"], 4),
         "hr50_codes": round(found["hybrid"], 4),

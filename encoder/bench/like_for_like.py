@@ -36,6 +36,7 @@ from infra.settings import SharedSettings
 from protos.errors import NotReady
 
 METRICS = ("hr@10", "ndcg@10")
+HYBRID = VARIANTS["hybrid"]
 SEEDS = (0, 1, 2)
 RIVAL = Path(__file__).with_name("rival_sasrec.py")
 CHOSEN = 0
@@ -55,7 +56,9 @@ def rectools(quick: bool) -> Result:
     for seed in seeds:
         with console.status(f"ours, seed {seed}"):
             sown = replace(recipe, seed=seed)
-            ours.append(ranked(VARIANTS["hybrid"], Texts.of(items), split, sown, ModelConfig()))
+            ours.append(
+                ranked(HYBRID, Texts.of(items), split.histories, split, sown, ModelConfig())
+            )
     theirs = _rival(split, ours[0], 1 if quick else CHOSEN, seeds)
     of_ours, of_theirs = _over_seeds(ours), _over_seeds(theirs.rankings)
     mine, rival = means(of_ours), means(of_theirs)

@@ -11,25 +11,23 @@ from encoder.config import ModelConfig
 from encoder.evaluate import Served
 from encoder.histories import History
 from encoder.peers import Peers
-from encoder.ranking import Ranking, Values, accuracy, rank
+from encoder.ranking import Ranking, rank
 from encoder.recipe import Recipe
 from encoder.splits import Split
 from encoder.start import Texts, checked, starting_bundle, tokens_of
 from encoder.trainer import Trainer
 
 
-def judged(
-    variant: Variant, texts: Texts, split: Split, recipe: Recipe, sizes: ModelConfig
-) -> dict[str, Values]:
-    """Train a variant to the end of its recipe and return its metrics, a value a user."""
-    return accuracy(ranked(variant, texts, split, recipe, sizes).hits)
-
-
 def ranked(
-    variant: Variant, texts: Texts, split: Split, recipe: Recipe, sizes: ModelConfig
+    variant: Variant,
+    texts: Texts,
+    known: Sequence[History],
+    split: Split,
+    recipe: Recipe,
+    sizes: ModelConfig,
 ) -> Ranking:
     """Train a variant to the end of its recipe and rank the catalogue for each case."""
-    served = Served(trained(variant, texts, split.histories, recipe, sizes))
+    served = Served(trained(variant, texts, known, recipe, sizes))
 
     def scores(some: Sequence[History]) -> Floats:
         return served.scores([variant.cut(history) for history in some], refine=variant.refined)

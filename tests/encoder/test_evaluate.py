@@ -8,7 +8,7 @@ from encoder.evaluate import Served, evaluate_scores
 from encoder.histories import History
 from encoder.neighbours import cooccurrence, item_factors
 from encoder.ranking import Ranking, accuracy, beyond_accuracy, by_group, means, paired_bootstrap
-from encoder.splits import before, leave_one_out, moment_of, prequential, temporal
+from encoder.splits import before, last_events, leave_one_out, moment_of, prequential, temporal
 from protos.errors import InvalidInput
 from tests.encoder.tiny import N_ITEMS
 
@@ -51,6 +51,16 @@ def test_the_last_event_is_held_out_and_users_with_one_event_are_left_out():
 def test_nobody_with_two_events_is_an_error():
     with pytest.raises(InvalidInput, match="nothing can be held out"):
         leave_one_out([history(5)])
+
+
+def test_the_last_events_are_each_foretold_from_all_before_and_none_is_learned_from():
+    known, split = last_events([history(3, 1, 2, 4), history(5, 6)], 2)
+
+    assert [one.item_rows.tolist() for one in known] == [[3, 1]]
+    assert [one.item_rows.tolist() for one in split.histories] == [[3, 1], [3, 1, 2]]
+    assert split.targets == [2, 4]
+    with pytest.raises(InvalidInput, match="more than 4 events"):
+        last_events([history(3, 1, 2, 4)], 4)
 
 
 def test_items_of_the_history_are_not_ranked():
