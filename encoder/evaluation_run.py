@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
-import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -19,7 +18,7 @@ from encoder.history_store import read_histories
 from encoder.plots import plot_evaluation, plot_training
 from encoder.protocols import Kind, judge
 from encoder.run_folder import RunFolder
-from encoder.threads import N_THREADS
+from encoder.threads import use_threads
 from infra.datasets import open_dataset
 
 
@@ -36,7 +35,7 @@ def evaluate_bundle(bundle: Path, data: str, data_dir: Path | None, options: Opt
 
     Raises InvalidInput when the model has learned from it.
     """
-    torch.set_num_threads(N_THREADS)
+    use_threads()
     loaded = load_bundle(bundle)
     dataset = open_dataset(data, data_dir)
     _, histories = read_histories(dataset, loaded.catalogue.item_ids)

@@ -8,7 +8,7 @@ then sleep (docs/log.md).
 
 import os
 
-N_THREADS = 2
+MAX_THREADS = 2
 """Of training and evaluation; small matrices gain nothing from more."""
 
 SPINS = 2_000
@@ -21,3 +21,14 @@ def let_idle_threads_sleep() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
+
+
+def use_threads(n_processes: int = 1) -> None:
+    """Give torch the threads of training and evaluation, fewer where OMP_NUM_THREADS says so.
+
+    Args:
+        n_processes: that share them.
+    """
+    import torch
+
+    torch.set_num_threads(max(1, min(MAX_THREADS, torch.get_num_threads()) // n_processes))

@@ -26,7 +26,7 @@ from encoder.run_file import Run
 from encoder.run_folder import RunFolder
 from encoder.splits import moment_of
 from encoder.start import Texts
-from encoder.threads import N_THREADS
+from encoder.threads import use_threads
 from encoder.train import Trained, Watch, train
 from encoder.trainer import Step
 from infra.bench import machine
@@ -42,7 +42,7 @@ def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
     started = time.monotonic()
     peers = Peers.join()
     console = Console(stderr=True, quiet=not peers.is_first)
-    torch.set_num_threads(max(1, N_THREADS // peers.count))
+    use_threads(peers.count)
     out = run.out or SharedSettings().state / "bundle"
     folder = RunFolder(out)
     if peers.is_first:

@@ -8,6 +8,7 @@ difference to the hybrid, by a paired bootstrap over users. Runs that have ended
 """
 
 import json
+import os
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -27,7 +28,6 @@ from encoder.ranking import Values, accuracy, paired_bootstrap
 from encoder.recipe import Recipe
 from encoder.splits import last_events
 from encoder.start import Texts
-from encoder.threads import N_THREADS
 from infra.bench import Result, commit
 from infra.datasets import open_dataset
 from infra.settings import SharedSettings
@@ -46,7 +46,8 @@ def ablations(quick: bool) -> Result:
     folder.mkdir(parents=True, exist_ok=True)
     missing = [name for name in names if not _file(folder, name).exists()]
     # One thread each: two processes do twice the work of one with two threads.
-    with ProcessPoolExecutor(N_THREADS, get_context("spawn")) as pool:
+    n_processes = len(os.sched_getaffinity(0))
+    with ProcessPoolExecutor(n_processes, get_context("spawn")) as pool:
         runs = [pool.submit(_judge, name, quick, folder) for name in missing]
         screen = Console(stderr=True)
         for run in track(as_completed(runs), "variants", total=len(runs), console=screen):

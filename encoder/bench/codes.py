@@ -13,7 +13,6 @@ import sys
 from dataclasses import replace
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from encoder.bench.trial import ranked
@@ -25,7 +24,7 @@ from encoder.ranking import accuracy
 from encoder.recipe import Recipe
 from encoder.splits import leave_one_out
 from encoder.start import Texts
-from encoder.threads import N_THREADS
+from encoder.threads import use_threads
 from infra.datasets import open_dataset
 
 N_ITEMS, QUICK_ITEMS = 100_000, 10_000
@@ -38,7 +37,7 @@ console = Console(stderr=True)
 
 
 def measure(quick: bool) -> dict[str, object]:
-    torch.set_num_threads(N_THREADS)
+    use_threads()
     return _codebook(QUICK_ITEMS if quick else N_ITEMS) | _recall_ratio(quick)
 
 

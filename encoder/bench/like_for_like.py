@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from rich.console import Console
 
 from encoder.bench.trial import ranked
@@ -29,7 +28,7 @@ from encoder.ranking import Ranking, Values, accuracy, means, paired_bootstrap
 from encoder.recipe import Recipe
 from encoder.splits import Split, leave_one_out
 from encoder.start import Texts
-from encoder.threads import N_THREADS
+from encoder.threads import use_threads
 from infra.bench import Result
 from infra.datasets import open_dataset
 from infra.settings import SharedSettings
@@ -47,7 +46,7 @@ console = Console(stderr=True)
 
 def rectools(quick: bool) -> Result:
     """Train both, judge both. The bar: ours is higher on both metrics."""
-    torch.set_num_threads(N_THREADS)
+    use_threads()
     items, histories = read_histories(open_dataset("ml-100k"))
     split = leave_one_out(histories)
     recipe = replace(Recipe().quick() if quick else Recipe(), validation_users=0, patience=0)

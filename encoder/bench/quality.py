@@ -7,7 +7,6 @@ goes on. A bundle that was made by the same run is judged as it is.
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from encoder.bundle import Bundle, load_bundle
@@ -15,7 +14,7 @@ from encoder.evaluate import evaluate_all
 from encoder.history_store import read_histories
 from encoder.protocols import Kind, judge
 from encoder.run_file import Run, read_run
-from encoder.threads import N_THREADS
+from encoder.threads import use_threads
 from encoder.training_run import train_to_bundle
 from infra.bench import Result
 from infra.datasets import open_dataset
@@ -30,7 +29,7 @@ console = Console(stderr=True)
 
 def quality(quick: bool) -> Result:
     """Train where needed, and judge; bars by design section 8."""
-    torch.set_num_threads(N_THREADS)
+    use_threads()
     run = _run(quick)
     ours, n_users = _figures(run, quick)
     against = {name: ours[name] for name in ("coarse", "cooccurrence", "popularity")}
