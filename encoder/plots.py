@@ -1,8 +1,8 @@
-"""Pictures of an evaluation and of a training run."""
+"""Pictures of an evaluation, of a training run and of a comparison."""
 
 import csv
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -62,6 +62,30 @@ def plot_training(log: Path, path: Path) -> Path:
     for axes in (losses, validation):
         if axes.lines:
             axes.legend(frameon=False)
+    return _saved(figure, path)
+
+
+def plot_differences(
+    differences: Mapping[str, Mapping[str, Sequence[float]]], to: str, path: Path
+) -> Path:
+    """Draw how far others are from one, a panel a metric; return the path of the PNG.
+
+    Args:
+        differences: by metric and name, the lower end, the mean, and the upper end.
+        to: who the one is.
+    """
+    names = list(next(iter(differences.values())))
+    figure = Figure((SIZE[0], 1.2 + 0.3 * len(names)), dpi=DPI, layout="constrained")
+    panels = figure.subplots(1, len(differences), sharey=True, squeeze=False)[0]
+    for axes, (metric, of_metric) in zip(panels, differences.items(), strict=True):
+        lows, means, highs = zip(*of_metric.values(), strict=True)
+        below = [mean - low for mean, low in zip(means, lows, strict=True)]
+        above = [high - mean for mean, high in zip(means, highs, strict=True)]
+        axes.errorbar(means, range(len(names)), xerr=[below, above], fmt="o", capsize=3)
+        axes.axvline(0, color="grey", linewidth=1)
+        axes.set(title=f"{metric.upper()}, difference to {to}")
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].invert_yaxis()
     return _saved(figure, path)
 
 

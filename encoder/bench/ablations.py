@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from encoder.bench.trial import ranked
 from encoder.bench.variants import VARIANTS
 from encoder.config import ModelConfig
 from encoder.history_store import read_histories
+from encoder.plots import plot_differences
 from encoder.ranking import Values, accuracy, paired_bootstrap
 from encoder.recipe import Recipe
 from encoder.splits import last_events
@@ -46,14 +48,21 @@ def ablations(quick: bool) -> Result:
     folder.mkdir(parents=True, exist_ok=True)
     missing = [name for name in names if not _file(folder, name).exists()]
     # One thread each: two processes do twice the work of one with two threads.
+    screen = Console(stderr=True)
     n_processes = len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(n_processes, get_context("spawn")) as pool:
         runs = [pool.submit(_judge, name, quick, folder) for name in missing]
-        screen = Console(stderr=True)
         for run in track(as_completed(runs), "variants", total=len(runs), console=screen):
             run.result()
     found = {name: _read(_file(folder, name)) for name in names}
-    return Result({name: _figures(one, found["hybrid"]) for name, one in found.items()})
+    figures = {name: _figures(one, found["hybrid"]) for name, one in found.items()}
+    others = [name for name in names if name != "hybrid"]
+    differences = {
+        metric: {name: figures[name][f"{metric} to hybrid"] for name in others}
+        for metric in METRICS
+    }
+    screen.print(f"plot: {plot_differences(differences, 'hybrid', folder / 'ablations.png')}")
+    return Result(figures)
 
 
 def _judge(name: str, quick: bool, folder: Path) -> None:
@@ -76,10 +85,13 @@ def _read(file: Path) -> dict[str, Values]:
     return {name: np.array(one) for name, one in json.loads(file.read_text()).items()}
 
 
-def _figures(ours: Mapping[str, Values], hybrid: Mapping[str, Values]) -> dict[str, object]:
-    found: dict[str, object] = {}
+def _figures(ours: Mapping[str, Values], hybrid: Mapping[str, Values]) -> dict[str, Any]:
+    """Return each metric, and the lower end, mean and upper end of its difference."""
+    found: dict[str, Any] = {}
     for name in METRICS:
         low, high = np.quantile(paired_bootstrap(ours[name], hybrid[name]), [0.025, 0.975])
-        found[name] = round(float(ours[name].mean()), 4)
-        found[f"{name} to hybrid"] = [round(float(low), 4), round(float(high), 4)]
+        mean = float(ours[name].mean())
+        differences = (low, mean - float(hybrid[name].mean()), high)
+        found[name] = round(mean, 4)
+        found[f"{name} to hybrid"] = [round(float(one), 4) for one in differences]
     return found
