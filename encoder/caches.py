@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from cachetools import LRUCache
 from prometheus_client import Counter, Gauge
 
-from encoder.engine import ItemState, Memory
+from encoder.items import ItemState
+from encoder.segment_rows import Memory
 
 LOOKUPS = Counter(
     "freshet_encoder_cache_lookups_total", "Lookups in the worker's caches.", ["cache", "found"]

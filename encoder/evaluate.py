@@ -12,8 +12,9 @@ import numpy as np
 from encoder.baselines import CoOccurrence, Popularity
 from encoder.bundle import Bundle
 from encoder.codebook import Floats
-from encoder.engine import Engine, ItemState, Memory, UserInput
+from encoder.engine import Engine, UserInput
 from encoder.histories import History, item_counts, lengths_of
+from encoder.items import ItemState
 from encoder.protocols import Protocol
 from encoder.ranking import (
     Ranking,
@@ -25,6 +26,7 @@ from encoder.ranking import (
     means,
     rank,
 )
+from encoder.segment_rows import Memory
 from encoder.splits import Split
 from protos.segments import Columns
 

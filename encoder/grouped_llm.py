@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, LlamaConfig, PretrainedConfig, PreTrainedModel
 
 from encoder.config import ModelConfig
+from encoder.past import KeysValues, Past, joined
 from protos.errors import InvalidInput
 
 NEEDED = ("embed_tokens", "layers", "norm", "rotary_emb")
@@ -92,10 +93,10 @@ def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
     """Return 0 where visible and the lowest number elsewhere.
 
     Args:
-        visible: (B, T, T) bool; every row has at least one True.
+        visible: (B, T, n) bool; every row has at least one True.
 
     Returns:
-        (B, 1, T, T), one mask for all heads.
+        (B, 1, T, n), one mask for all heads.
     """
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
     return mask.masked_fill(~visible, torch.finfo(dtype).min).unsqueeze(1)
@@ -135,29 +136,46 @@ class GroupedLlm(nn.Module):
         positions = torch.arange(states.shape[1], device=states.device).expand(states.shape[:2])
         return self._run(self._layers[: self.cuts[0]], states, positions, None)
 
-    def across(self, states: Tensor, positions: Tensor, middle: Tensor, deep: Tensor) -> Tensor:
+    def across(
+        self,
+        states: Tensor,
+        positions: Tensor,
+        middle: Tensor,
+        deep: Tensor,
+        past: Past | None = None,
+    ) -> tuple[Tensor, Sequence[KeysValues]]:
         """Run the middle and deep groups, and the final norm.
 
         Args:
             states: (B, T, F), the shallow states of the items of a row.
             positions: (B, T) int.
-            middle: (B, T, T) bool, what each token sees in the middle group.
-            deep: (B, T, T) bool, the same in the deep group.
+            middle: (B, T, n + T) bool, what each token sees in the middle group.
+            deep: (B, T, n + T) bool, the same in the deep group.
+            past: n tokens that stand before, or None.
+
+        Returns:
+            (B, T, F), and the keys and values of the T tokens, layer by layer.
         """
         first, second = self.cuts
+        seam = _Seam(first, past)
         mask = additive(middle, states.dtype)
-        states = self._run(self._layers[first:second], states, positions, mask)
+        states = self._run(self._layers[first:second], states, positions, mask, seam)
         same = deep is middle or torch.equal(deep, middle)
         mask = mask if same else additive(deep, states.dtype)
-        states = self._run(self._layers[second:], states, positions, mask)
-        return cast(Tensor, cast(nn.Module, self.llm.norm)(states))
+        states = self._run(self._layers[second:], states, positions, mask, seam)
+        return cast(Tensor, cast(nn.Module, self.llm.norm)(states)), seam.new
 
     @property
     def _layers(self) -> Sequence[nn.Module]:
         return list(cast(nn.ModuleList, self.llm.layers))
 
     def _run(
-        self, layers: Sequence[nn.Module], states: Tensor, positions: Tensor, mask: Tensor | None
+        self,
+        layers: Sequence[nn.Module],
+        states: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        seam: "_Seam | None" = None,
     ) -> Tensor:
         rotary = cast(nn.Module, self.llm.rotary_emb)(states, positions)
         for layer in layers:
@@ -166,6 +184,22 @@ class GroupedLlm(nn.Module):
                 attention_mask=mask,
                 position_ids=positions,
                 position_embeddings=rotary,
-                use_cache=False,
+                past_key_values=seam,
             )
         return states
+
+
+class _Seam:
+    """Stands where transformers' attention expects its cache: hands earlier keys and values in, and
+    notes the new ones."""
+
+    def __init__(self, first_layer: int, past: Past | None) -> None:
+        self._first_layer, self._past = first_layer, past
+        self.new: list[KeysValues] = []
+
+    def update(
+        self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object
+    ) -> KeysValues:
+        self.new.append((keys, values))
+        past = None if self._past is None else self._past.of_layer(layer - self._first_layer)
+        return joined(past, (keys, values))

@@ -33,6 +33,14 @@ class ItemStates:
         return ItemStates(self.kept[places], self.is_kept[places], self.embeddings[places])
 
 
+@dataclass(frozen=True, slots=True)
+class ItemState:
+    """Shallow states of one item, as caches keep them. Two of the same object are the same item."""
+
+    kept: Tensor  # (t, F)
+    is_kept: Tensor  # (t,) bool
+
+
 class ItemTower(nn.Module):
     """Texts -> states and embeddings. Owns the LLM, whose shallow layers it runs."""
 

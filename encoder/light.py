@@ -14,6 +14,9 @@ A later segment sees an earlier one only through its M memory tokens, so at each
 just their keys and values: a *bank*, filled by rows of the same pass (training, rebuilding) or from
 stored blocks (serving).
 
+Events are causal, so those that were computed before need not be again: they come as a `Past`,
+between blocks and events.
+
 A query enters as its own learned vector plus the newest event that it sees, and leaves through the
 same head as events do; so what events learn of the next item (the warm-up) queries know already.
 
@@ -22,6 +25,7 @@ queries where the newest event stands. A learned vector by the age of a block is
 when it is read, so a history never outgrows a table.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -32,6 +36,7 @@ from torch import Tensor, nn
 from encoder.config import ModelConfig
 from encoder.dropout import dropout
 from encoder.light_blocks import KINDS, Attended, LightBlock
+from encoder.past import KeysValues, Past
 
 N_ACTIONS = 256
 GAP_UNIT = 2048
@@ -41,13 +46,13 @@ NO_BLOCK = -1
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """R segments to compute, padded on the right to the longest of them (S' <= S events)."""
+    """R segments, or what is new of them, padded on the right to the longest (S' <= S events)."""
 
     codes: Tensor  # (R, S', Q) int
     is_coded: Tensor  # (R, S') bool
     actions: Tensor  # (R, S') int
     gaps: Tensor  # (R, S') int, as stored
-    lengths: Tensor  # (R,) int
+    lengths: Tensor  # (R,) int: events to compute
     prior: Tensor  # (R, A') int: places in the bank, newest segment first; NO_BLOCK for none
     counts: Tensor  # (R, P) int: events of the segment that each sample sees
 
@@ -69,6 +74,8 @@ class LightOutput:
     weight_logits: Tensor  # (R, P, K)
     next_items: Tensor  # (R, S', D), unit length: a guess of the next item after each event
     memory: Tensor  # (R, layers, 2, M, width), f16: the block of each row, if it is a full segment
+    events: Sequence[KeysValues]
+    """Of each layer and the S' events, as a `Past` has them."""
 
 
 class LightRecommender(nn.Module):
@@ -105,35 +112,43 @@ class LightRecommender(nn.Module):
         for table in (self.action, self.gap):
             nn.init.normal_(table.weight, std=0.02)
 
-    def forward(self, rows: Rows, bank: Tensor | None = None) -> LightOutput:
+    def forward(
+        self, rows: Rows, bank: Tensor | None = None, past: Past | None = None
+    ) -> LightOutput:
         """Compute rows, which may be segments of one user or of many.
 
         Args:
             rows: `prior` counts stored blocks first, then the rows of this very call.
             bank: (G, layers, 2, M, width) stored blocks, or None.
+            past: events that stand before those of the rows in their segments, or None. The newest
+                event that a sample sees is one of the rows'.
         """
         cfg = self.config
         n_rows, n_events = rows.actions.shape
         n_samples = rows.counts.shape[1]
         memory = self.memory.expand(n_rows, -1, -1)  # (R, M, width)
         events = self._events(rows)
-        queries = (self.queries + self._newest(events, rows.counts)).flatten(1, 2)
+        before = torch.zeros_like(rows.lengths) if past is None else past.lengths
+        newest = self._newest(events, rows.counts - before.unsqueeze(1))
+        queries = (self.queries + newest).flatten(1, 2)
         states = torch.cat([events, memory, queries], dim=1)  # (R, T, width)
         states = dropout(states, cfg.dropout, self.training)
-        visible = visible_keys(rows, cfg.n_memory, cfg.n_interests)
-        attended = Attended(visible, rows.prior, self._rotary(rows), n_events)
+        visible = visible_keys(rows, cfg.n_memory, cfg.n_interests, past)
+        attended = Attended(visible, rows.prior, self._rotary(rows, before), n_events)
         written = []
         for layer, block in enumerate(self.blocks):
             stored = None if bank is None else bank[:, layer]
-            states, kept = cast(LightBlock, block)(states, attended, stored)
-            written.append(kept)
+            earlier = None if past is None else past.of_layer(layer)
+            states, left = cast(LightBlock, block)(states, attended, stored, earlier)
+            written.append(left)
         states = self.norm(states)
         read = states[:, n_events + cfg.n_memory :].unflatten(1, (n_samples, cfg.n_interests))
         return LightOutput(
             coarse=F.normalize(self.out(read), dim=-1),
             weight_logits=self.weigh(read).squeeze(-1),
             next_items=F.normalize(self.out(states[:, :n_events]), dim=-1),
-            memory=torch.stack(written, dim=1),
+            memory=torch.stack([left.memory for left in written], dim=1),
+            events=[left.events for left in written],
         )
 
     def _events(self, rows: Rows) -> Tensor:
@@ -156,12 +171,12 @@ class LightRecommender(nn.Module):
         newest = events.gather(1, places) * (counts > 0).unsqueeze(-1)
         return newest.unsqueeze(2)
 
-    def _rotary(self, rows: Rows) -> tuple[Tensor, Tensor]:
+    def _rotary(self, rows: Rows, before: Tensor) -> tuple[Tensor, Tensor]:
         """Return cos and sin of each token's place in its segment, (R, 1, T, head width / 2)."""
         cfg = self.config
         n_rows, n_events = rows.actions.shape
         device = rows.actions.device
-        events = torch.arange(1, n_events + 1, device=device).expand(n_rows, -1)
+        events = before.unsqueeze(1) + torch.arange(1, n_events + 1, device=device)
         memory = torch.full((n_rows, cfg.n_memory), cfg.segment_size + 1, device=device)
         queries = rows.counts.repeat_interleave(cfg.n_interests, dim=1)
         places = torch.cat([events, memory, queries], dim=1).float()  # (R, T)
@@ -171,8 +186,9 @@ class LightRecommender(nn.Module):
         return angles.cos(), angles.sin()
 
 
-def visible_keys(rows: Rows, n_memory: int, n_interests: int) -> Tensor:
-    """Return what each token of a row sees, (R, 1, T, A' * M + T) bool. No row of it is empty."""
+def visible_keys(rows: Rows, n_memory: int, n_interests: int, past: Past | None = None) -> Tensor:
+    """Return what each token of a row sees, (R, 1, T, A' * M + n + T) bool: of blocks, of n earlier
+    events, and of the row's own tokens. No row of it is empty."""
     n_rows, n_events = rows.actions.shape
     n_samples = rows.counts.shape[1]
     n_queries = n_samples * n_interests
@@ -180,12 +196,13 @@ def visible_keys(rows: Rows, n_memory: int, n_interests: int) -> Tensor:
     n_tokens = n_events + n_memory + n_queries
     blocks = (rows.prior != NO_BLOCK).repeat_interleave(n_memory, dim=1)  # (R, A' * M)
     place = torch.arange(n_events, device=device)
-    # How many events of its segment each token sees.
+    before = torch.zeros_like(rows.lengths) if past is None else past.lengths
+    # How many of the row's events each token sees.
     reach = torch.cat(
         [
             (place + 1).expand(n_rows, -1),
             rows.lengths.unsqueeze(1).expand(-1, n_memory),
-            rows.counts.repeat_interleave(n_interests, dim=1),
+            (rows.counts - before.unsqueeze(1)).repeat_interleave(n_interests, dim=1),
         ],
         dim=1,
     )  # (R, T)
@@ -198,5 +215,8 @@ def visible_keys(rows: Rows, n_memory: int, n_interests: int) -> Tensor:
         ]
     )
     others = (kind.unsqueeze(1) == kind[n_events:]).expand(n_rows, -1, -1)  # (R, T, M + P * K)
-    old = blocks.unsqueeze(1).expand(-1, n_tokens, -1)  # (R, T, A' * M)
+    if past is not None:
+        earlier = torch.arange(past.n_tokens, device=device) < before.unsqueeze(1)  # (R, n)
+        blocks = torch.cat([blocks, earlier], dim=1)
+    old = blocks.unsqueeze(1).expand(-1, n_tokens, -1)  # (R, T, A' * M + n)
     return torch.cat([old, events, others], dim=2).unsqueeze(1)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from encoder.config import HSTU, TRANSFORMER, ModelConfig
 from encoder.dropout import dropout
+from encoder.past import KeysValues, joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,14 @@ class Attended:
     """S', where the memory tokens begin."""
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the tokens of a layer leave for others."""
+
+    memory: Tensor  # (R, 2, M, width), f16: keys and values of the memory tokens
+    events: KeysValues
+
+
 class LightBlock(nn.Module, ABC):
     """What both kinds share: heads, rotary places, and the reading of memory."""
 
@@ -41,29 +50,42 @@ class LightBlock(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, states: Tensor, attended: Attended, stored: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the states, (R, T, width), and what the memory tokens leave, (R, 2, M, width).
+        self,
+        states: Tensor,
+        attended: Attended,
+        stored: Tensor | None,
+        past: KeysValues | None,
+    ) -> tuple[Tensor, Written]:
+        """Return the states, (R, T, width), and what others need of this layer.
 
         Args:
             stored: (G, 2, M, width) keys and values of stored blocks, or None.
+            past: of n events of each segment that were computed before, or None.
         """
 
-    def _keep(self, keys: Tensor, values: Tensor, attended: Attended) -> Tensor:
-        own = slice(attended.first_memory, attended.first_memory + self.config.n_memory)
-        return torch.stack([keys[:, own], values[:, own]], dim=1).half()
-
-    def _with_memory(
-        self, keys: Tensor, values: Tensor, kept: Tensor, stored: Tensor | None, attended: Attended
-    ) -> tuple[Tensor, Tensor]:
-        """Return keys and values of blocks and tokens, (R, H, A' * M + T, width / H)."""
-        bank = kept if stored is None else torch.cat([stored, kept])
+    def _all(
+        self,
+        keys: Tensor,
+        values: Tensor,
+        attended: Attended,
+        stored: Tensor | None,
+        past: KeysValues | None,
+    ) -> tuple[Tensor, Tensor, Written]:
+        """Return keys and values of blocks, earlier events and tokens, (R, H, A' * M + n + T,
+        width / H), and what the tokens' own leave."""
+        first = attended.first_memory
+        own = slice(first, first + self.config.n_memory)
+        memory = torch.stack([keys[:, own], values[:, own]], dim=1).half()
+        bank = memory if stored is None else torch.cat([stored, memory])
         blocks = bank[attended.prior.clamp_min(0)].to(self.age.dtype)  # (R, A', 2, M, width)
         ages = self.age[: attended.prior.shape[1]].unsqueeze(1)
-        old_keys = self._heads((blocks[:, :, 0] + ages).flatten(1, 2))
-        old_values = self._heads(blocks[:, :, 1].flatten(1, 2))
-        keys = torch.cat([old_keys, rotate(self._heads(keys), attended.rotary)], dim=2)
-        return keys, torch.cat([old_values, self._heads(values)], dim=2)
+        old = (
+            self._heads((blocks[:, :, 0] + ages).flatten(1, 2)),
+            self._heads(blocks[:, :, 1].flatten(1, 2)),
+        )
+        new = rotate(self._heads(keys), attended.rotary), self._heads(values)
+        written = Written(memory, (new[0][:, :, :first], new[1][:, :, :first]))
+        return *joined(old, joined(past, new)), written
 
     def _heads(self, states: Tensor) -> Tensor:
         split: Tensor = states.unflatten(-1, (self.config.light_heads, -1))
@@ -84,18 +106,17 @@ class TransformerBlock(LightBlock):
         self.down = nn.Linear(4 * width, width)
 
     def forward(
-        self, states: Tensor, attended: Attended, stored: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+        self, states: Tensor, attended: Attended, stored: Tensor | None, past: KeysValues | None
+    ) -> tuple[Tensor, Written]:
         rate = self.config.dropout
         queries, keys, values = self.qkv(self.norm_attention(states)).chunk(3, dim=-1)
-        kept = self._keep(keys, values, attended)
         queries = rotate(self._heads(queries), attended.rotary)  # (R, H, T, width / H)
-        keys, values = self._with_memory(keys, values, kept, stored, attended)
+        keys, values, written = self._all(keys, values, attended, stored, past)
         seen = F.scaled_dot_product_attention(queries, keys, values, attn_mask=attended.visible)
         seen = self.mix(seen.transpose(1, 2).flatten(2))
         states = states + dropout(seen, rate, self.training)
         mlp = self.down(F.gelu(self.up(self.norm_mlp(states))))
-        return states + dropout(mlp, rate, self.training), kept
+        return states + dropout(mlp, rate, self.training), written
 
 
 class HstuBlock(LightBlock):
@@ -115,18 +136,17 @@ class HstuBlock(LightBlock):
         self.mix = nn.Linear(width, width)
 
     def forward(
-        self, states: Tensor, attended: Attended, stored: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+        self, states: Tensor, attended: Attended, stored: Tensor | None, past: KeysValues | None
+    ) -> tuple[Tensor, Written]:
         gates, queries, keys, values = F.silu(self.project(self.norm(states))).chunk(4, dim=-1)
-        kept = self._keep(keys, values, attended)
         queries = rotate(self._heads(queries), attended.rotary)
-        keys, values = self._with_memory(keys, values, kept, stored, attended)
+        keys, values, written = self._all(keys, values, attended, stored, past)
         weights = F.silu(queries @ keys.transpose(-1, -2)) * attended.visible
         # A constant, whatever a row is padded to; the norm takes out what is left of the scale.
         seen = weights @ values / self.config.segment_size
         seen = self.norm_seen(seen.transpose(1, 2).flatten(2)) * gates
         mixed = self.mix(dropout(seen, self.config.dropout, self.training))
-        return states + mixed, kept
+        return states + mixed, written
 
 
 KINDS: Mapping[str, type[LightBlock]] = {TRANSFORMER: TransformerBlock, HSTU: HstuBlock}

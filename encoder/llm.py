@@ -7,13 +7,15 @@ HyMiRec's second tower (arXiv 2510.13738) with HatLLM's masks (arXiv 2510.10955)
 The items' tokens come out of the shallow group (encoder/items.py), from a cache or not. A coarse
 interest and a query are items of one token each. Recent items stand first and all is causal, so
 appending an item leaves earlier keys and values as they were. Serving has one sample a row;
-training has several, each after a count of items of its own and invisible to the others.
+training has several, each after a count of items of its own and invisible to the others. Items that
+were computed before stand before the row as a `Past`.
 
 A query enters as its own learned vector plus the newest item's state, and leaves through the head
 that guesses the item after each item; so what the items learn of the next one (the warm-up) queries
 know already. Its output moves its coarse interest: refined = unit(coarse + change).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 from encoder.config import ModelConfig
 from encoder.dropout import dropout
 from encoder.grouped_llm import GroupedLlm
+from encoder.past import KeysValues, Past
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,17 @@ class Refined:
     interests: Tensor  # (R, P, K, D), unit length
     weight_logits: Tensor  # (R, P, K)
     next_items: Tensor  # (R, n, D), unit length: a guess of the item after each item
+    items: Sequence[KeysValues]
+    """Of each upper layer and the n * t tokens, as a `Past` has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastItems:
+    """Items that stand before those of R rows, computed before."""
+
+    past: Past
+    """`lengths` counts items, `states` has t tokens of each."""
+    is_kept: Tensor  # (R, n, t) bool, False beyond a row's items
 
 
 class LlmRecommender(nn.Module):
@@ -48,7 +62,13 @@ class LlmRecommender(nn.Module):
             self.out.weight *= width**-0.5
 
     def forward(
-        self, llm: GroupedLlm, kept: Tensor, is_kept: Tensor, coarse: Tensor, counts: Tensor
+        self,
+        llm: GroupedLlm,
+        kept: Tensor,
+        is_kept: Tensor,
+        coarse: Tensor,
+        counts: Tensor,
+        before: PastItems | None = None,
     ) -> Refined:
         """Refine the interests of R rows.
 
@@ -57,17 +77,20 @@ class LlmRecommender(nn.Module):
             kept: (R, n, t, F) shallow states of the items, oldest first, padded on the right.
             is_kept: (R, n, t) bool.
             coarse: (R, P, K, D); P may be 0, then only the next items are guessed.
-            counts: (R, P) int, items of the row that each sample sees.
+            counts: (R, P) int, items that each sample sees, those before the row among them.
+            before: or None. The newest item that a sample sees is one of the row's.
         """
         n_items, n_kept = kept.shape[1:3]
         n_samples, n_interests = coarse.shape[1:3]
         states = kept.flatten(1, 2)
         if n_samples:
-            tail = self._tail(llm, coarse, _newest(kept, counts))
+            own = counts if before is None else counts - before.past.lengths.unsqueeze(1)
+            tail = self._tail(llm, coarse, _newest(kept, own))
             states = torch.cat([states, tail], dim=1)  # (R, T, F)
         states = dropout(states, self.config.dropout, self.training)
-        layout = row_layout(is_kept, counts, n_interests)
-        states = llm.across(states, layout.positions, layout.middle, layout.deep)
+        layout = row_layout(is_kept, counts, n_interests, before)
+        past = None if before is None else before.past
+        states, written = llm.across(states, layout.positions, layout.middle, layout.deep, past)
         states = dropout(states, self.config.dropout, self.training)
         head = n_items * n_kept
         read = states[:, head:].unflatten(1, (n_samples, 2, n_interests))[:, :, 1]  # (R, P, K, F)
@@ -75,6 +98,7 @@ class LlmRecommender(nn.Module):
             interests=F.normalize(coarse + self.out(read), dim=-1),
             weight_logits=self.weigh(read).squeeze(-1),
             next_items=F.normalize(self.out(states[:, n_kept - 1 : head : n_kept]), dim=-1),
+            items=[(keys[:, :, :head], values[:, :, :head]) for keys, values in written],
         )
 
     def _tail(self, llm: GroupedLlm, coarse: Tensor, newest: Tensor) -> Tensor:
@@ -96,22 +120,27 @@ def _newest(kept: Tensor, counts: Tensor) -> Tensor:
 @dataclass(frozen=True, slots=True)
 class Layout:
     positions: Tensor  # (R, T) int
-    middle: Tensor  # (R, T, T) bool: plain causal
-    deep: Tensor  # (R, T, T) bool: causal, only across items; a token keeps itself
+    middle: Tensor  # (R, T, n' * t + T) bool: plain causal; n' items stand before the row
+    deep: Tensor  # (R, T, n' * t + T) bool: causal, only across items; a token keeps itself
 
 
-def row_layout(is_kept: Tensor, counts: Tensor, n_interests: int) -> Layout:
+def row_layout(
+    is_kept: Tensor, counts: Tensor, n_interests: int, before: PastItems | None = None
+) -> Layout:
     """Return positions and masks of rows of n items (t tokens each) and P samples (2K tokens each).
 
     Args:
         is_kept: (R, n, t) bool; False tokens are seen by nobody but themselves.
-        counts: (R, P) int.
+        counts: (R, P) int, items that each sample sees, those before the row among them.
         n_interests: K
+        before: items that stand before the row, or None.
     """
     n_rows, n_items, n_kept = is_kept.shape
     n_samples, n_tail = counts.shape[1], 2 * n_interests
     device = is_kept.device
     n_head = n_items * n_kept
+    n_before = counts.new_zeros(n_rows) if before is None else before.past.lengths  # (R,)
+    own_counts = counts - n_before.unsqueeze(1)
     item = torch.cat(
         [
             torch.arange(n_items, device=device).repeat_interleave(n_kept),
@@ -130,7 +159,7 @@ def row_layout(is_kept: Tensor, counts: Tensor, n_interests: int) -> Layout:
     reach = torch.cat(
         [
             (item[:n_head] + 1).expand(n_rows, -1),
-            counts.repeat_interleave(n_tail, dim=1),
+            own_counts.repeat_interleave(n_tail, dim=1),
         ],
         dim=1,
     )  # (R, T)
@@ -144,5 +173,11 @@ def row_layout(is_kept: Tensor, counts: Tensor, n_interests: int) -> Layout:
     deep = middle if n_kept == 1 else middle & (~same_item | itself)
     step = torch.arange(n_tail, device=device).repeat(n_samples)
     tail_places = (counts * n_kept).repeat_interleave(n_tail, dim=1) + step
-    places = torch.cat([order[:n_head].expand(n_rows, -1), tail_places], dim=1)
-    return Layout(places, middle, deep)
+    head_places = (n_before * n_kept).unsqueeze(1) + order[:n_head]
+    places = torch.cat([head_places, tail_places], dim=1)
+    if before is None:
+        return Layout(places, middle, deep)
+    earlier = before.is_kept.flatten(1).unsqueeze(1).expand(-1, len(item), -1)
+    is_same = deep is middle
+    middle = torch.cat([earlier, middle], dim=2)
+    return Layout(places, middle, middle if is_same else torch.cat([earlier, deep], dim=2))

@@ -7,7 +7,8 @@ import numpy as np
 
 from encoder.caches import KnownItem
 from encoder.config import ModelConfig
-from encoder.engine import ItemState, UserInput
+from encoder.engine import UserInput
+from encoder.items import ItemState
 from protos.history import quantise_gap
 from protos.segments import Columns
 

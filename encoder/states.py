@@ -12,7 +12,9 @@ import numpy as np
 
 from encoder.caches import BlockCache, ItemCache, ItemKey, KnownItem
 from encoder.config import ModelConfig
-from encoder.engine import ItemState, Memory, UserInput
+from encoder.engine import UserInput
+from encoder.items import ItemState
+from encoder.segment_rows import Memory
 from protos.actions import actions_by_code
 from protos.errors import InvalidInput, VersionMismatch
 from protos.keys import checked_tenant

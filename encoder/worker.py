@@ -12,8 +12,9 @@ from encoder.batching import Batcher
 from encoder.bundle import Bundle
 from encoder.caches import BlockCache, ItemCache, ItemKey, KnownItem
 from encoder.codebook import Floats
-from encoder.engine import EncodedItems, Engine, Memory, UserInput, UserOutput
+from encoder.engine import EncodedItems, Engine, UserInput, UserOutput
 from encoder.items import NO_VECTOR
+from encoder.segment_rows import Memory
 from encoder.sessions import SessionStep, session_input
 from encoder.settings import EncoderSettings
 from encoder.states import CheckedState, Known, Versions, check_state

@@ -1,6 +1,6 @@
 """Models that lack one of the ideas, for `freshet bench ablations`: each differs in one thing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
@@ -17,6 +17,7 @@ from encoder.histories import History
 from encoder.items import ItemStates, ItemTower
 from encoder.light import LightOutput, LightRecommender, Rows
 from encoder.objective import Encoded, Objective
+from encoder.past import KeysValues, Past
 from encoder.recipe import Recipe
 from encoder.samples import Batch
 
@@ -58,8 +59,10 @@ class LightOnly(Objective):
 class Blind(LightRecommender):
     """Coarse interests that say nothing: the LLM is on its own."""
 
-    def forward(self, rows: Rows, bank: Tensor | None = None) -> LightOutput:
-        found = super().forward(rows, bank)
+    def forward(
+        self, rows: Rows, bank: Tensor | None = None, past: Past | None = None
+    ) -> LightOutput:
+        found = super().forward(rows, bank, past)
         return replace(found, coarse=found.coarse * 0.0)
 
 
@@ -76,14 +79,30 @@ class FullVectors(LightRecommender):
 class PlainDeep(GroupedLlm):
     """Deep layers that see inside items too."""
 
-    def across(self, states: Tensor, positions: Tensor, middle: Tensor, deep: Tensor) -> Tensor:
-        return super().across(states, positions, middle, middle)
+    def across(
+        self,
+        states: Tensor,
+        positions: Tensor,
+        middle: Tensor,
+        deep: Tensor,
+        past: Past | None = None,
+    ) -> tuple[Tensor, Sequence[KeysValues]]:
+        return super().across(states, positions, middle, middle, past)
 
 
 class PlainCausal(GroupedLlm):
-    """One plain causal mask in all layers: a row is a text, items are not encoded on their own."""
+    """One plain causal mask in all layers: a row is a text, items are not encoded on their own. Its
+    shallow layers leave nothing to later rows, so it is for rows that are whole."""
 
-    def across(self, states: Tensor, positions: Tensor, middle: Tensor, deep: Tensor) -> Tensor:
+    def across(
+        self,
+        states: Tensor,
+        positions: Tensor,
+        middle: Tensor,
+        deep: Tensor,
+        past: Past | None = None,
+    ) -> tuple[Tensor, Sequence[KeysValues]]:
+        assert past is None, "a past has no shallow layers"
         mask = additive(middle, states.dtype)
         shallow = self._run(self._layers[: self.cuts[0]], states, positions, mask)
         return super().across(shallow, positions, middle, middle)

@@ -11,6 +11,8 @@ from protos.segments import Columns
 from tests.encoder.tiny import CONFIG, deeper, make_bundle
 
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
+CLOSE_OVER_BLOCKS = {"rtol": 1e-3, "atol": 3e-4}
+"""Blocks are f16: a sum in another order may round a key to its neighbour, 1 part in 2,048 away."""
 
 
 @pytest.fixture(scope="module", params=["transformer", "hstu"])
@@ -69,8 +71,8 @@ def test_appending_from_stored_blocks_equals_the_one_pass_forward(deep_engine, n
 
     appended, whole = by_appending(deep_engine, segments), one_pass(deep_engine, segments)
 
-    np.testing.assert_allclose(appended.vectors, whole.vectors, **CLOSE)
-    np.testing.assert_allclose(appended.weights, whole.weights, **CLOSE)
+    np.testing.assert_allclose(appended.vectors, whole.vectors, **CLOSE_OVER_BLOCKS)
+    np.testing.assert_allclose(appended.weights, whole.weights, **CLOSE_OVER_BLOCKS)
 
 
 def test_blocks_carry_information(deep_engine):

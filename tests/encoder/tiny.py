@@ -59,13 +59,13 @@ def randomise(module, seed):
             parameter.add_(0.3 * noise)
 
 
-def make_bundle(config=CONFIG, seed=0) -> Bundle:
+def make_bundle(config=CONFIG, seed=0, family=LlamaConfig) -> Bundle:
     """A bundle as training would leave it, but for the weights."""
     item_ids = [f"item-{row}" for row in range(N_ITEMS)]
     texts = [f"{COLOURS[row % 5]} thing {row} " + "very " * (row % 4) for row in range(N_ITEMS)]
     torch.manual_seed(seed)
     tokenizer = train_tokenizer(texts, vocab_size=300)
-    llm_config = tiny_llm_config(config, tokenizer.get_vocab_size())
+    llm_config = tiny_llm_config(config, tokenizer.get_vocab_size(), family)
     coder = ItemTower(config, llm_config, N_ITEMS, config.shallow_layers).eval()
     randomise(coder, seed)
     tokens, lengths = map(torch.from_numpy, item_tokens(tokenizer, texts, config.max_item_tokens))
