@@ -40,11 +40,14 @@ class UserInput:
 
     @property
     def n_tokens(self) -> int:
-        """How much work it is, without a past: segments to compute, in events, and tokens of the
-        LLM."""
+        """About how much work it is: events and items to compute, those of a past left out."""
         segments = [block for block in self.blocks if isinstance(block, Columns)]
         events = len(self.open_segment.actions) + sum(len(s.actions) for s in segments)
-        return max(1, events + (len(self.window) if self.refine else 0))
+        items = len(self.window) if self.refine else 0
+        if self.past is not None:
+            events -= len(self.past.segment.segment.actions)
+            items -= 0 if self.past.window is None else len(self.past.window.items)
+        return max(1, events) + max(0, items)
 
     def digests_before(self, place: int, n_blocks: int) -> Sequence[bytes]:
         """Return the digests of the blocks that the segment at a place reads, oldest first."""

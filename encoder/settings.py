@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings
 
 from infra.settings import Port, settings_config
@@ -30,4 +30,8 @@ class EncoderSettings(BaseSettings):
     max_queued_users: PositiveInt = 1024
     max_cached_items: PositiveInt = 200_000
     max_cached_block_bytes: PositiveInt = 256 * 2**20
+    max_cached_user_bytes: PositiveInt = 512 * 2**20
+    """Keys and values of users' open segments and windows, some 100 KB a user."""
+    max_user_idle_s: PositiveFloat = 3600.0
+    """How long they are kept without an event of the user."""
     drain_s: NonNegativeFloat = 5.0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from encoder.caches import BlockCache, ItemCache, ItemKey, KnownItem
+from encoder.caches import BlockCache, ItemCache, ItemKey, KnownItem, UserCache, UserName
 from encoder.config import ModelConfig
 from encoder.engine import UserInput
 from encoder.items import ItemState
@@ -46,6 +46,7 @@ class Known:
 
     items: ItemCache
     blocks: BlockCache
+    users: UserCache
     sent_items: Mapping[ItemKey, KnownItem]
     """Of this very request; cannot be evicted meanwhile."""
     gone: frozenset[ItemKey]
@@ -54,9 +55,8 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class CheckedState:
+    name: UserName
     user: UserInput
-    digests: Sequence[bytes]
-    """Of the blocks in `user.blocks`."""
     sent_as_segments: Sequence[int]
     """Places in `user.blocks` of the blocks whose memory the sender lacks."""
 
@@ -97,7 +97,10 @@ def _check(state: UserState, config: ModelConfig, versions: Versions, known: Kno
     blocks, digests, sent = _blocks(state, config, versions, known.blocks)
     refine = state.tier != TIER_LIGHT
     window = _window(state, tenant, config, known) if refine else []
-    return CheckedState(UserInput(blocks, open_segment, window, refine), digests, sent)
+    name = (tenant, state.user_id)
+    past = known.users.get(name)
+    user = UserInput(blocks, open_segment, window, refine, digests, past)
+    return CheckedState(name, user, sent)
 
 
 def _check_counts(state: UserState, n_open: int, config: ModelConfig) -> None:

@@ -7,10 +7,11 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from encoder.batching import Batcher
 from encoder.bundle import Bundle
-from encoder.caches import BlockCache, ItemCache, ItemKey, KnownItem
+from encoder.caches import BlockCache, ItemCache, ItemKey, KnownItem, UserCache
 from encoder.codebook import Floats
 from encoder.engine import EncodedItems, Engine, UserInput, UserOutput
 from encoder.items import NO_VECTOR
@@ -48,14 +49,15 @@ class Computed:
 
     def made(self) -> list[tuple[bytes, Memory]]:
         """Return digest and memory of the blocks that were computed now."""
-        blocks = zip(self.checked.digests, self.checked.user.blocks, strict=True)
+        user = self.checked.user
+        blocks = zip(user.digests, user.blocks, strict=True)
         digests = [digest for digest, block in blocks if isinstance(block, Columns)]
         return list(zip(digests, self.output.memories, strict=True))
 
     def closed(self) -> list[tuple[bytes, Memory]]:
         """Return digest and memory of the blocks that came as segments, computed now or known."""
         made = dict(self.made())
-        digests, blocks = self.checked.digests, self.checked.user.blocks
+        digests, blocks = self.checked.user.digests, self.checked.user.blocks
         found = []
         for place in self.checked.sent_as_segments:
             block = blocks[place]
@@ -74,11 +76,12 @@ class Worker:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="torch")
         self._items = ItemCache(settings.max_cached_items)
         self._blocks = BlockCache(settings.max_cached_block_bytes)
+        self._pasts = UserCache(settings.max_cached_user_bytes, settings.max_user_idle_s)
         self._rows = {item_id: row for row, item_id in enumerate(bundle.catalogue.item_ids)}
         self._unknown = self._engine.unknown_item()
         self._users = Batcher[UserInput, UserOutput](
             "users",
-            self._engine.refresh,
+            partial(self._engine.refresh, keep_past=True),
             self._thread,
             max_tokens=settings.max_batch_tokens,
             max_wait_ms=settings.max_queue_delay_ms,
@@ -128,6 +131,7 @@ class Worker:
         known = Known(
             self._items,
             self._blocks,
+            self._pasts,
             {named.key: item.known for named, item in zip(texts, sent, strict=True)},
             gone,
             self._unknown,
@@ -173,6 +177,8 @@ class Worker:
     def _keep(self, computed: Computed) -> Computed:
         for digest, memory in computed.made():
             self._blocks.put(digest, memory)
+        if (past := computed.output.past) is not None:
+            self._pasts.put(computed.checked.name, past)
         return computed
 
     def _encode(self, texts: Sequence[NamedText]) -> list[EncodedItem]:

@@ -100,17 +100,20 @@ class SentUser:
 
 
 def make_user(bundle, n_events, seed=0, user_id="u", tier=TIER_REFINED) -> SentUser:
-    """A user with `n_events` random events; blocks are named by digest only."""
-    rng = np.random.default_rng([seed, n_events])
+    """A user with `n_events` random events, the first of those of one with more; blocks are named
+    by digest only."""
+    rng = np.random.default_rng(seed)
     config, catalogue = bundle.config, bundle.catalogue
-    rows = rng.integers(0, N_ITEMS, n_events)
+    rows = []
     segments = [Segment(config.n_levels) for _ in range(n_events // config.segment_size + 1)]
-    for place, row in enumerate(rows):
+    for place in range(n_events):
+        row = int(rng.integers(0, N_ITEMS))
+        rows.append(row)
         segment = segments[place // config.segment_size]
         segment.use_codebook(int(bundle.codebook_version, 16))
         codes = catalogue.codes[row].tobytes() if rng.random() < 0.9 else None
         action, gap = int(rng.integers(1, 6)), int(rng.integers(0, 65536))
-        segment.extend([int(row)], [action], [gap], [codes])
+        segment.extend([row], [action], [gap], [codes])
     closed = [segment.to_bytes() for segment in segments[:-1]]
     digests = block_digests(bundle.model_version, closed, config.block_depth)
     recent = [

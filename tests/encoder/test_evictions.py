@@ -1,0 +1,124 @@
+"""What a worker remembers may vanish at any moment, and changes no answer."""
+
+import numpy as np
+import pytest
+
+from encoder.caches import UserCache
+from encoder.engine import Engine
+from encoder.settings import EncoderSettings
+from encoder.user_past import SegmentPast, UserPast
+from encoder.worker import Computed, NamedText, Worker
+from protos.keys import text_digest
+from protos.rec.v1 import encoder_pb2 as pb
+from protos.rec.v1.interests_pb2 import TIER_LIGHT, TIER_REFINED
+from tests.encoder.test_light import CLOSE_OVER_BLOCKS
+from tests.encoder.test_user_past import User
+from tests.encoder.tiny import make_bundle, make_user
+
+N_EVENTS, N_USERS = 2_000, 12
+
+
+class Sender:
+    """The stream's part: sends what the worker says it lacks."""
+
+    def __init__(self, bundle, worker):
+        self._worker = worker
+        catalogue = bundle.catalogue
+        self._texts = dict(zip(catalogue.item_ids, catalogue.texts, strict=True))
+
+    async def refresh(self, user):
+        state, texts = user.state, []
+        for _ in range(3):
+            (found,) = await self._worker.refresh([state], texts, frozenset(), None)
+            if isinstance(found, Computed):
+                return found.output
+            if found.status == pb.RESULT_STATUS_NEED_BLOCKS:
+                state = user.with_segments()
+            else:
+                assert found.status == pb.RESULT_STATUS_NEED_ITEMS
+                texts = [self._named(item.item_id) for item in found.need_items]
+        raise AssertionError("the worker asks for ever more")
+
+    def _named(self, item_id):
+        text = self._texts[item_id]
+        return NamedText(("default", item_id, text_digest(text)), text)
+
+
+def lose(cache, rng):
+    """Take a random half of it, or all."""
+    for name in list(cache):
+        if rng.random() < 0.5:
+            del cache[name]
+
+
+async def test_random_evictions_change_no_answer(bundle):
+    worker = Worker(bundle, EncoderSettings())
+    everything = Worker(bundle, EncoderSettings(max_cached_user_bytes=1, max_cached_block_bytes=1))
+    await worker.warm_up()
+    await everything.warm_up()
+    caches = [worker._pasts._pasts, worker._blocks._blocks, worker._items._pinned]
+    sender = Sender(bundle, worker)
+    rng = np.random.default_rng(0)
+    counts = np.zeros(N_USERS, int)
+    n_gone_on = 0
+    wholes, found = [], []
+    for _ in range(N_EVENTS):
+        place = int(rng.integers(N_USERS))
+        counts[place] += 1
+        tier = TIER_REFINED if rng.random() < 0.8 else TIER_LIGHT
+        user = make_user(bundle, int(counts[place]), place, user_id=f"u{place}", tier=tier)
+        if rng.random() < 0.1:
+            lose(caches[int(rng.integers(len(caches)))], rng)
+        n_gone_on += ("default", f"u{place}") in caches[0]
+
+        wholes.append(user.with_segments())
+        found.append(await sender.refresh(user))
+    for begin in range(0, N_EVENTS, 100):
+        part = slice(begin, begin + 100)
+        expected = await everything.refresh(wholes[part], [], frozenset(), None)
+        for ours, theirs in zip(found[part], expected, strict=True):
+            output = theirs.output
+            np.testing.assert_allclose(ours.vectors, output.vectors, **CLOSE_OVER_BLOCKS)
+            np.testing.assert_allclose(ours.weights, output.weights, **CLOSE_OVER_BLOCKS)
+    assert n_gone_on > N_EVENTS / 2
+    await worker.close()
+    await everything.close()
+
+
+@pytest.fixture
+def pasts():
+    engine = Engine(make_bundle())
+    users = [User(engine, seed) for seed in range(4)]
+    return [one.past for one in engine.refresh([u.state(5) for u in users], keep_past=True)]
+
+
+def test_users_are_kept_within_bytes_and_the_least_recent_goes_first(pasts):
+    cache = UserCache(2 * pasts[0].nbytes, idle_s=60)
+    for place, past in enumerate(pasts[:3]):
+        cache.put(("", str(place)), past)
+
+    assert cache.get(("", "0")) is None
+    assert cache.get(("", "2")) is pasts[2]
+
+
+def test_a_user_larger_than_the_cache_is_not_kept(pasts):
+    cache = UserCache(pasts[0].nbytes - 1, idle_s=60)
+
+    cache.put(("", "u"), pasts[0])
+
+    assert cache.get(("", "u")) is None
+
+
+def test_nobody_stays_for_long_without_an_event(pasts):
+    cache = UserCache(2**20, idle_s=0.0)
+
+    cache.put(("", "u"), pasts[0])
+
+    assert cache.get(("", "u")) is None
+
+
+def test_a_past_without_a_window_goes_on_with_the_segment_alone(pasts):
+    segment = pasts[0].segment
+
+    assert isinstance(segment, SegmentPast)
+    assert UserPast(segment, None).nbytes == segment.states.nbytes
