@@ -18,8 +18,11 @@ STOP_S = 10.0
 
 
 @contextmanager
-def serve_bundle(bundle: Path) -> Iterator[str]:
+def serve_bundle(bundle: Path, **settings: object) -> Iterator[str]:
     """Start an encoder on free ports, give its address once it serves, and stop it.
+
+    Args:
+        settings: others of encoder/settings.py.
 
     Raises FreshetError, with the encoder's own last words, when it cannot serve the bundle.
     """
@@ -31,7 +34,7 @@ def serve_bundle(bundle: Path) -> Iterator[str]:
                 "FRESHET_ENCODER_BUNDLE": str(bundle.resolve()),
                 "FRESHET_ENCODER_LISTEN": address,
                 "FRESHET_ENCODER_METRICS_PORT": str(ports.choose("metrics")),
-            }
+            } | {f"FRESHET_ENCODER_{name.upper()}": str(one) for name, one in settings.items()}
         log = Path(folder) / "encoder.log"
         with log.open("wb") as sink:
             process = subprocess.Popen(

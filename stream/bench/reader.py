@@ -1,0 +1,167 @@
+"""One user whose events come one by one, from a real store to a real encoder and back."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from rocksdict import Options, Rdict, WriteBatch
+
+from protos.errors import FreshetError
+from protos.history import FoldEvent, Shape, fold
+from protos.keys import compose_key, item_hash
+from protos.rec.v1.encoder_pb2 import RESULT_STATUS_OK
+from protos.rec.v1.interests_pb2 import TIER_REFINED
+from stream.blocks import BlockStore
+from stream.catalogue import Catalogue
+from stream.encoder_client import EncoderClient, Model
+from stream.exchange import Exchange
+from stream.metrics import WorkerMetrics
+from stream.partition import Partition
+from stream.states import cut_state, send_blocks
+from stream.store import N_KEPT_SEGMENTS
+
+TENANT = "default"
+GAP_MS = 60_000
+N_CACHED = 1_000
+
+
+class Disk:
+    """A RocksDB of its own (a `stream.partition.Disk`)."""
+
+    def __init__(self, folder: Path) -> None:
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        self._db = Rdict(str(folder), options=options)
+
+    def get(self, key: bytes) -> bytes | None:
+        value: bytes | None = self._db.get(key)
+        return value
+
+    def write(self, changes: Mapping[bytes, bytes | None], changelog_offset: int) -> None:
+        batch = WriteBatch(raw_mode=True)
+        for key, value in changes.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        self._db.write(batch)
+
+    def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        raise NotImplementedError("nobody scans this one")
+
+    def close(self) -> None:
+        self._db.close()
+
+
+class Reader:
+    """Histories in a store, each event of which can be refreshed and timed."""
+
+    def __init__(
+        self, folder: Path, catalogue: Catalogue, model: Model, item_ids: Sequence[str]
+    ) -> None:
+        self._disk = Disk(folder / "histories")
+        self._partition = Partition(0, self._disk, Shape(), n_cached=N_CACHED)
+        self._blocks_folder = folder
+        self._catalogue, self._model, self._item_ids = catalogue, model, item_ids
+        self._rng = np.random.default_rng(0)
+        self._offset = 0
+
+    def grow(self, user_id: str, n_events: int) -> None:
+        """Give a user events, and make them durable."""
+        key = compose_key(TENANT, user_id)
+        for begin in range(0, n_events, 500):
+            user = self._partition.user(key)
+            first = user.head.n_events
+            events = [self._event(first + n) for n in range(min(500, n_events - begin))]
+            self._offset += 1
+            folded = fold(
+                user.head,
+                events,
+                offset=self._offset,
+                accepted_ms=1,
+                codes_of=self._catalogue.codes_of(self._model.codebook),
+                codebook_version=self._model.codebook,
+            )
+            for index, segment in folded.closed:
+                self._partition.put_segment(key, index, segment)
+                if index >= N_KEPT_SEGMENTS:
+                    self._partition.delete_segment(key, index - N_KEPT_SEGMENTS)
+            self._partition.changed(user)
+            self._partition.write(self._partition.take_changes(), self._offset)
+
+    def _event(self, number: int) -> FoldEvent:
+        item_id = str(self._rng.choice(self._item_ids))
+        return FoldEvent(
+            event_id=f"e{number}",
+            event_hash=int(self._rng.integers(2**63)),
+            item_id=item_id,
+            item_hash=item_hash(TENANT, item_id) & 0xFFFFFFFF,
+            action=3,
+            event_time_ms=1 + number * GAP_MS,
+        )
+
+    def way_to(self, name: str, encoder: EncoderClient, *, by_blocks: bool) -> "Way":
+        """Return a way of refreshing users, with blocks of its own."""
+        blocks = BlockStore(self._blocks_folder / name)
+        return Way(self._partition, self._catalogue, self._model, encoder, blocks, by_blocks)
+
+    def close(self) -> None:
+        self._disk.close()
+
+
+class Way:
+    """One encoder, and what it is sent."""
+
+    def __init__(
+        self,
+        partition: Partition,
+        catalogue: Catalogue,
+        model: Model,
+        encoder: EncoderClient,
+        blocks: BlockStore,
+        by_blocks: bool,
+    ) -> None:
+        """
+        Args:
+            by_blocks: name closed segments by digest, as the worker does; else send them whole.
+        """
+        self._partition, self._catalogue, self._model = partition, catalogue, model
+        self._blocks, self._by_blocks = blocks, by_blocks
+        self._exchange = Exchange(
+            encoder,
+            catalogue,
+            lambda key, index, digest: blocks.get(*key, index, digest),
+            _METRICS,
+        )
+
+    async def refresh(self, user_id: str) -> float:
+        """Return the seconds from the store to the checked answer, its blocks kept."""
+        start = time.perf_counter()
+        key = (0, compose_key(TENANT, user_id))
+        user = self._partition.user(key[1])
+        cut = cut_state(self._partition, user, self._model, self._catalogue, TIER_REFINED)
+        if not self._by_blocks:
+            digests = [block.digest for block in cut.state.blocks]
+            send_blocks(cut, digests, self._model, lambda index, digest: None)
+        first = cut.state.n_closed_segments - len(cut.state.blocks)
+        results = [
+            result
+            async for answers in self._exchange.answers({key: cut}, self._model, lambda *_: True)
+            for _, _, result in answers
+        ]
+        (result,) = results
+        if result.status != RESULT_STATUS_OK:
+            raise FreshetError(f"the encoder refused a user: {result.reason}")
+        if self._by_blocks:
+            index_of = {block.digest: first + n for n, block in enumerate(cut.state.blocks)}
+            for block in result.closed_blocks:
+                index = index_of[block.digest]
+                self._blocks.put(*key, index, block.digest, block.memory)
+        return time.perf_counter() - start
+
+    def close(self) -> None:
+        self._blocks.close()
+
+
+_METRICS = WorkerMetrics()

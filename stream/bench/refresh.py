@@ -1,0 +1,163 @@
+"""`freshet bench refresh`: what an event costs, whatever the history (design section 8).
+
+Users with histories of 64 to 16,384 events get events one by one. After each event the same state
+is refreshed three ways, in turns, timed at the client with the store's reads and serialisation:
+
+    incremental   by a warm encoder: one event, one item
+    from blocks   by one that keeps no keys and values of users: open segment and window again
+    full          by one that is sent all segments and keeps nothing
+
+Means are over an even number of segments' events, so cut-backs and closings are in them. Beside
+them, a forward pass of all segments by PyTorch, without any serving (encoder/bench/forward.py).
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import track
+
+from infra.bench import Result
+from infra.settings import SharedSettings
+from protos.errors import FreshetError, NotReady
+from protos.history import Shape
+from stream.bench.event_log import encode_items, make_items
+from stream.bench.reader import Reader, Way
+from stream.catalogue import Catalogue
+from stream.encoder_client import EncoderClient
+from stream.model_process import serve_bundle
+
+LENGTHS = (64, 256, 1_024, 2_048, 4_096, 8_192, 16_384)
+FULL_LENGTHS = frozenset({64, 256, 1_024, 2_048, 4_096})
+"""Longer ones would take minutes and say nothing else."""
+N_EVENTS, QUICK_EVENTS = 256, 32
+N_WARM = 3
+N_ITEMS = 2_000
+INCREMENTAL, BLOCKS, FULL, TORCH = "incremental", "from blocks", "full", "PyTorch's forward"
+BARS = {
+    "ratio_8192_to_256": "<= 1.15",
+    "ratio_full_to_incremental": ">= 10",
+    "ratio_uncached_to_cached": ">= 3",
+}
+NOTHING = {"max_cached_user_bytes": 1}
+
+Times = Mapping[str, Mapping[int, Sequence[float]]]
+"""Seconds by way and length of the history."""
+
+console = Console(stderr=True)
+
+
+def refresh(quick: bool) -> Result:
+    bundle = SharedSettings().state / "bundle"
+    if not bundle.exists():
+        raise NotReady(f"there is no bundle in {bundle}; run `freshet train ml-100k` first")
+    with tempfile.TemporaryDirectory(prefix="freshet-bench-") as scratch, ExitStack() as stack:
+        with console.status("starting three encoders"):
+            addresses = {
+                INCREMENTAL: stack.enter_context(serve_bundle(bundle)),
+                BLOCKS: stack.enter_context(serve_bundle(bundle, **NOTHING)),
+                FULL: stack.enter_context(
+                    serve_bundle(bundle, **NOTHING, max_cached_block_bytes=1)
+                ),
+            }
+        n_events = QUICK_EVENTS if quick else N_EVENTS
+        times = asyncio.run(_measured(Path(scratch), addresses, n_events))
+    torch_ms = _forward(bundle)
+    mean = {
+        way: {n: 1000 * float(np.mean(of)) for n, of in lengths.items()}
+        for way, lengths in times.items()
+    }
+    short, long = (times[INCREMENTAL][n] for n in (256, 8_192))
+    figures = {
+        "ratio_8192_to_256": round(float(np.mean(long) / np.mean(short)), 3),
+        "ratio_full_to_incremental": round(mean[FULL][2_048] / mean[INCREMENTAL][2_048], 2),
+        "ratio_uncached_to_cached": round(mean[BLOCKS][2_048] / mean[INCREMENTAL][2_048], 2),
+        "p50_ms_at_2048": round(1000 * float(np.median(times[INCREMENTAL][2_048])), 2),
+        "p99_ms_at_2048": round(1000 * float(np.quantile(times[INCREMENTAL][2_048], 0.99)), 2),
+    }
+    against = {way: {str(n): round(ms, 2) for n, ms in of.items()} for way, of in mean.items()}
+    against[TORCH] = {str(n): round(ms, 2) for n, ms in torch_ms.items()}
+    path = SharedSettings().state / "bench" / "refresh.png"
+    _plot({**mean, TORCH: torch_ms}, path)
+    console.print(f"plot: {path}")
+    ok = (
+        figures["ratio_8192_to_256"] <= 1.15
+        and figures["ratio_full_to_incremental"] >= 10
+        and figures["ratio_uncached_to_cached"] >= 3
+    )
+    return Result(figures, against, BARS, ok)
+
+
+async def _measured(folder: Path, addresses: Mapping[str, str], n_events: int) -> Times:
+    times: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    async with AsyncExitStack() as stack:
+        clients = {way: EncoderClient(one, Shape()) for way, one in addresses.items()}
+        for client in clients.values():
+            stack.push_async_callback(client.close)
+        model = await clients[INCREMENTAL].model()
+        catalogue = Catalogue(Shape().n_levels, lambda: None)
+        items = make_items(N_ITEMS)
+        with console.status("encoding items"):
+            encoded = await asyncio.to_thread(encode_items, items, addresses[INCREMENTAL])
+        for offset, (key, value) in enumerate(encoded):
+            catalogue.apply(key, value, 0, offset)
+        reader = Reader(folder, catalogue, model, [item.item_id for item in items])
+        stack.callback(reader.close)
+        ways = {
+            name: reader.way_to(name.replace(" ", "-"), client, by_blocks=name != FULL)
+            for name, client in clients.items()
+        }
+        for way in ways.values():
+            stack.callback(way.close)
+        for n in track(LENGTHS, "growing histories", console=console):
+            reader.grow(f"u{n}", n)
+        for event in track(range(N_WARM + n_events), "events", console=console):
+            for n in LENGTHS:
+                reader.grow(f"u{n}", 1)
+                for name, seconds in await _turn(ways, n, event):
+                    if event >= N_WARM:
+                        times[name][n].append(seconds)
+    return times
+
+
+async def _turn(ways: Mapping[str, Way], n: int, event: int) -> list[tuple[str, float]]:
+    """Refresh one user by each way; who comes first changes."""
+    names = [name for name in ways if name != FULL or n in FULL_LENGTHS]
+    first = event % len(names)
+    return [(name, await ways[name].refresh(f"u{n}")) for name in names[first:] + names[:first]]
+
+
+def _forward(bundle: Path) -> dict[int, float]:
+    """Return the milliseconds of a forward pass over whole histories, in a process of its own."""
+    command = [sys.executable, "-m", "encoder.bench.forward", str(bundle), *map(str, LENGTHS)]
+    with console.status(TORCH):
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=False, text=True)
+    if done.returncode:
+        raise FreshetError("the forward pass failed; its error stands above")
+    return {int(n): float(ms) for n, ms in json.loads(done.stdout).items()}
+
+
+def _plot(curves: Mapping[str, Mapping[int, float]], path: Path) -> None:
+    figure = Figure((8.0, 5.0), dpi=130, layout="constrained")
+    axes = figure.subplots()
+    for name, curve in curves.items():
+        axes.plot(list(curve), list(curve.values()), marker="o", label=name)
+    axes.set(
+        xscale="log", yscale="log", xlabel="events of the history", ylabel="ms a refresh, mean"
+    )
+    axes.set_xticks(LENGTHS, [f"{n:,}" for n in LENGTHS])
+    axes.minorticks_off()
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
