@@ -157,7 +157,7 @@ class Engine:
         for group in alike([row.n_new for row in rows]):
             some = [rows[place] for place in group]
             tensors, past = as_tensors(some, n_samples=1)
-            found = self.bundle.model.light(tensors.to(self.device), bank, past)
+            found = self.bundle.model.light(tensors.to(self.device), bank, past, with_memory=False)
             states: list[Tensor] = []
             if keep_past:
                 new = stacked(found.events)

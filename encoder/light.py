@@ -73,7 +73,8 @@ class LightOutput:
     coarse: Tensor  # (R, P, K, D), unit length
     weight_logits: Tensor  # (R, P, K)
     next_items: Tensor  # (R, S', D), unit length: a guess of the next item after each event
-    memory: Tensor  # (R, layers, 2, M, width), f16: the block of each row, if it is a full segment
+    memory: Tensor  # (R, layers, 2, M, width), f16: the block of each row, if it is a full segment;
+    # M is 0 where memory tokens are left out
     events: Sequence[KeysValues]
     """Of each layer and the S' events, as a `Past` has them."""
 
@@ -113,7 +114,12 @@ class LightRecommender(nn.Module):
             nn.init.normal_(table.weight, std=0.02)
 
     def forward(
-        self, rows: Rows, bank: Tensor | None = None, past: Past | None = None
+        self,
+        rows: Rows,
+        bank: Tensor | None = None,
+        past: Past | None = None,
+        *,
+        with_memory: bool = True,
     ) -> LightOutput:
         """Compute rows, which may be segments of one user or of many.
 
@@ -122,19 +128,23 @@ class LightRecommender(nn.Module):
             bank: (G, layers, 2, M, width) stored blocks, or None.
             past: events that stand before those of the rows in their segments, or None. The newest
                 event that a sample sees is one of the rows'.
+            with_memory: False leaves the memory tokens out, for segments that nobody reads yet.
         """
         cfg = self.config
+        n_memory = cfg.n_memory if with_memory else 0
         n_rows, n_events = rows.actions.shape
         n_samples = rows.counts.shape[1]
-        memory = self.memory.expand(n_rows, -1, -1)  # (R, M, width)
+        memory = self.memory[:n_memory].expand(n_rows, -1, -1)  # (R, M, width)
         events = self._events(rows)
         before = torch.zeros_like(rows.lengths) if past is None else past.lengths
         newest = self._newest(events, rows.counts - before.unsqueeze(1))
         queries = (self.queries + newest).flatten(1, 2)
         states = torch.cat([events, memory, queries], dim=1)  # (R, T, width)
         states = dropout(states, cfg.dropout, self.training)
-        visible = visible_keys(rows, cfg.n_memory, cfg.n_interests, past)
-        attended = Attended(visible, rows.prior, self._rotary(rows, before), n_events)
+        visible = visible_keys(rows, n_memory, cfg, past)
+        attended = Attended(
+            visible, rows.prior, self._rotary(rows, before, n_memory), n_events, n_memory
+        )
         written = []
         for layer, block in enumerate(self.blocks):
             stored = None if bank is None else bank[:, layer]
@@ -142,7 +152,7 @@ class LightRecommender(nn.Module):
             states, left = cast(LightBlock, block)(states, attended, stored, earlier)
             written.append(left)
         states = self.norm(states)
-        read = states[:, n_events + cfg.n_memory :].unflatten(1, (n_samples, cfg.n_interests))
+        read = states[:, n_events + n_memory :].unflatten(1, (n_samples, cfg.n_interests))
         return LightOutput(
             coarse=F.normalize(self.out(read), dim=-1),
             weight_logits=self.weigh(read).squeeze(-1),
@@ -171,13 +181,13 @@ class LightRecommender(nn.Module):
         newest = events.gather(1, places) * (counts > 0).unsqueeze(-1)
         return newest.unsqueeze(2)
 
-    def _rotary(self, rows: Rows, before: Tensor) -> tuple[Tensor, Tensor]:
+    def _rotary(self, rows: Rows, before: Tensor, n_memory: int) -> tuple[Tensor, Tensor]:
         """Return cos and sin of each token's place in its segment, (R, 1, T, head width / 2)."""
         cfg = self.config
         n_rows, n_events = rows.actions.shape
         device = rows.actions.device
         events = before.unsqueeze(1) + torch.arange(1, n_events + 1, device=device)
-        memory = torch.full((n_rows, cfg.n_memory), cfg.segment_size + 1, device=device)
+        memory = torch.full((n_rows, n_memory), cfg.segment_size + 1, device=device)
         queries = rows.counts.repeat_interleave(cfg.n_interests, dim=1)
         places = torch.cat([events, memory, queries], dim=1).float()  # (R, T)
         half = cfg.light_width // cfg.light_heads // 2
@@ -186,15 +196,22 @@ class LightRecommender(nn.Module):
         return angles.cos(), angles.sin()
 
 
-def visible_keys(rows: Rows, n_memory: int, n_interests: int, past: Past | None = None) -> Tensor:
+def visible_keys(
+    rows: Rows, n_memory: int, config: ModelConfig, past: Past | None = None
+) -> Tensor:
     """Return what each token of a row sees, (R, 1, T, A' * M + n + T) bool: of blocks, of n earlier
-    events, and of the row's own tokens. No row of it is empty."""
+    events, and of the row's own tokens. No row of it is empty.
+
+    Args:
+        n_memory: memory tokens of the row itself: M or 0.
+    """
+    n_interests = config.n_interests
     n_rows, n_events = rows.actions.shape
     n_samples = rows.counts.shape[1]
     n_queries = n_samples * n_interests
     device = rows.actions.device
     n_tokens = n_events + n_memory + n_queries
-    blocks = (rows.prior != NO_BLOCK).repeat_interleave(n_memory, dim=1)  # (R, A' * M)
+    blocks = (rows.prior != NO_BLOCK).repeat_interleave(config.n_memory, dim=1)  # (R, A' * M)
     place = torch.arange(n_events, device=device)
     before = torch.zeros_like(rows.lengths) if past is None else past.lengths
     # How many of the row's events each token sees.

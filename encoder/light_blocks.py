@@ -30,6 +30,8 @@ class Attended:
     rotary: tuple[Tensor, Tensor]  # cos and sin, (R, 1, T, head width / 2)
     first_memory: int
     """S', where the memory tokens begin."""
+    n_memory: int
+    """M, or 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,12 @@ class LightBlock(nn.Module, ABC):
         """Return keys and values of blocks, earlier events and tokens, (R, H, A' * M + n + T,
         width / H), and what the tokens' own leave."""
         first = attended.first_memory
-        own = slice(first, first + self.config.n_memory)
+        own = slice(first, first + attended.n_memory)
         memory = torch.stack([keys[:, own], values[:, own]], dim=1).half()
-        bank = memory if stored is None else torch.cat([stored, memory])
+        if stored is None:
+            bank = memory
+        else:
+            bank = torch.cat([stored, memory]) if attended.n_memory else stored
         blocks = bank[attended.prior.clamp_min(0)].to(self.age.dtype)  # (R, A', 2, M, width)
         ages = self.age[: attended.prior.shape[1]].unsqueeze(1)
         old = (

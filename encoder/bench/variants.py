@@ -60,9 +60,14 @@ class Blind(LightRecommender):
     """Coarse interests that say nothing: the LLM is on its own."""
 
     def forward(
-        self, rows: Rows, bank: Tensor | None = None, past: Past | None = None
+        self,
+        rows: Rows,
+        bank: Tensor | None = None,
+        past: Past | None = None,
+        *,
+        with_memory: bool = True,
     ) -> LightOutput:
-        found = super().forward(rows, bank, past)
+        found = super().forward(rows, bank, past, with_memory=with_memory)
         return replace(found, coarse=found.coarse * 0.0)
 
 

@@ -181,9 +181,9 @@ def sees(token, key, count, n_events, n_memory, n_interests, length):
 
 def test_the_mask_follows_the_rule():
     rows = make_rows([[2, 4], [0, 1]], [4, 2], [[1, NO_BLOCK], [NO_BLOCK, NO_BLOCK]])
-    n_memory, n_interests = 2, 3
+    n_memory, n_interests = CONFIG.n_memory, CONFIG.n_interests
 
-    mask = visible_keys(rows, n_memory, n_interests)[:, 0]
+    mask = visible_keys(rows, n_memory, CONFIG)[:, 0]
 
     n_tokens = 4 + n_memory + 2 * n_interests
     for row in range(2):
@@ -201,7 +201,7 @@ def test_every_token_sees_something_even_in_an_empty_segment():
     rows = make_rows([[0]], [1], [[NO_BLOCK]])
     empty = replace(rows, lengths=torch.tensor([0]))
 
-    assert visible_keys(empty, 2, 3).any(dim=-1).all()
+    assert visible_keys(empty, CONFIG.n_memory, CONFIG).any(dim=-1).all()
 
 
 def test_a_block_has_at_most_32_bytes_an_event():
