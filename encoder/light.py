@@ -93,6 +93,7 @@ class LightRecommender(nn.Module):
         # The decoder's table is the codebook's own, never trained: (Q * C, D).
         decoded = (centres * magnitudes.unsqueeze(-1)).reshape(-1, config.dim)
         self.register_buffer("decoded", decoded.float(), persistent=False)
+        self.register_buffer("turns", _turns(config), persistent=False)
         self.read = nn.Linear(config.dim, width, bias=False)
         # What a code means to this model beyond its place in the codebook; starts at nothing.
         self.codes = nn.Embedding(config.n_levels * config.n_centres, width)
@@ -187,13 +188,20 @@ class LightRecommender(nn.Module):
         n_rows, n_events = rows.actions.shape
         device = rows.actions.device
         events = before.unsqueeze(1) + torch.arange(1, n_events + 1, device=device)
+        events = events.clamp_max(cfg.segment_size)  # padding may stand beyond it
         memory = torch.full((n_rows, n_memory), cfg.segment_size + 1, device=device)
         queries = rows.counts.repeat_interleave(cfg.n_interests, dim=1)
-        places = torch.cat([events, memory, queries], dim=1).float()  # (R, T)
-        half = cfg.light_width // cfg.light_heads // 2
-        speeds = 10_000.0 ** (-torch.arange(half, device=device) / half)
-        angles = (places.unsqueeze(-1) * speeds).unsqueeze(1)  # (R, 1, T, half)
-        return angles.cos(), angles.sin()
+        places = torch.cat([events, memory, queries], dim=1)  # (R, T)
+        cos, sin = cast(Tensor, self.turns)[:, places].unsqueeze(2)
+        return cos, sin
+
+
+def _turns(config: ModelConfig) -> Tensor:
+    """Return cos and sin of the angles of each place in a segment, (2, S + 2, head width / 2)."""
+    half = config.light_width // config.light_heads // 2
+    speeds = 10_000.0 ** (-torch.arange(half) / half)
+    angles = torch.arange(config.segment_size + 2).unsqueeze(-1) * speeds
+    return torch.stack([angles.cos(), angles.sin()])
 
 
 def visible_keys(
