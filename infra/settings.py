@@ -34,13 +34,17 @@ class SharedSettings(BaseSettings):
     topic_prefix: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")] = "rec"
     """Topics are called <prefix>.events and so on; two Freshets on one Kafka have two prefixes."""
     encoder: str = "127.0.0.1:7052"
-    """Address of the encoder worker."""
+    """Addresses of the encoder workers, with commas between them."""
     state: Path = Path(".freshet")
     """The folder under which everything local lives."""
     n_partitions: Annotated[int, Field(ge=1, le=10_000)] = 4
     """Partitions of rec.events and the topics that go with it; fixed once the topics exist."""
     log_format: Annotated[str, Field(pattern="^(console|json)$")] = "console"
     log_level: str = "info"
+
+    @property
+    def encoders(self) -> Sequence[str]:
+        return [address.strip() for address in self.encoder.split(",") if address.strip()]
 
 
 def describe(error: ValidationError) -> str:

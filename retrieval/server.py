@@ -64,7 +64,7 @@ class Replica:
         prefix = settings.collection_prefix or shared.topic_prefix
         self._index = ItemIndex(shared.milvus_uri, prefix)
         self._writer = ItemWriter(shared.milvus_uri, prefix)
-        self._sessions = EncoderSessions(shared.encoder)
+        self._sessions = EncoderSessions(shared.encoders)
         self._log_end = KafkaLogEnd(shared.kafka_bootstrap, self._topics.events)
         self._notes = KafkaNotes(
             shared.kafka_bootstrap, self._topics.open_feeds, shared.n_partitions

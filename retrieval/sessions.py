@@ -1,5 +1,7 @@
 """Interests of a session that no history knows: asked of the encoder, nothing is stored."""
 
+import asyncio
+from collections import deque
 from collections.abc import Sequence
 
 import grpc
@@ -7,6 +9,7 @@ import grpc.aio
 
 from infra.grpc_errors import from_rpc_error
 from infra.grpc_server import CHANNEL_OPTIONS
+from protos.errors import NotReady
 from protos.rec.v1.encoder_pb2 import EncodeSessionRequest, SessionEvent
 from protos.rec.v1.encoder_pb2_grpc import EncoderServiceStub
 from protos.rec.v1.events_pb2 import Event
@@ -17,10 +20,14 @@ _RECONNECT = (("grpc.max_reconnect_backoff_ms", 1000),)
 
 
 class EncoderSessions:
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._channel = grpc.aio.insecure_channel(address, options=(*CHANNEL_OPTIONS, *_RECONNECT))
-        self._stub = EncoderServiceStub(self._channel)
+    """Asks encoders in turns, and the next one when one is down: nobody knows a session anyway."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        options = (*CHANNEL_OPTIONS, *_RECONNECT)
+        self._channels = {
+            address: grpc.aio.insecure_channel(address, options=options) for address in addresses
+        }
+        self._turns = deque((one, EncoderServiceStub(c)) for one, c in self._channels.items())
 
     async def interests(self, tenant: str, events: Sequence[Event], timeout_s: float) -> Interests:
         """Return refined interests of the events, oldest first. Raises FreshetError."""
@@ -33,12 +40,18 @@ class EncoderSessions:
                     event_time_ms=event.event_time_ms,
                 )
             )
-        try:
-            response = await self._stub.EncodeSession(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, f"the encoder at {self._address}") from error
-        interests: Interests = response.interests
-        return interests
+        self._turns.rotate()
+        for n_left in reversed(range(len(self._turns))):
+            address, stub = self._turns[n_left]
+            try:
+                response = await stub.EncodeSession(request, timeout=timeout_s)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.UNAVAILABLE and n_left:
+                    continue
+                raise from_rpc_error(error, f"the encoder at {address}") from error
+            interests: Interests = response.interests
+            return interests
+        raise NotReady("no encoder is configured; set FRESHET_ENCODER")
 
     async def close(self) -> None:
-        await self._channel.close()
+        await asyncio.gather(*(channel.close() for channel in self._channels.values()))

@@ -31,6 +31,7 @@ from stream.catalogue import Catalogue
 from stream.changelog import KafkaChangelog
 from stream.checkpoint import Checkpointer
 from stream.encoder_client import EncoderClient
+from stream.encoder_pool import EncoderPool
 from stream.faust_seams import N_WAITING_RUNS, Run, RunConsumer, RunSchema
 from stream.folding import Folder, LogRecord
 from stream.items import ItemEncoder
@@ -132,7 +133,9 @@ class StreamService(faust.Service):
         self._producer = await started_producer(shared, f"{client}-out")
         self._lease = Lease(settings.session_timeout_s, self._fail)
         self._outbox = KafkaOutbox(self._producer, self._lease)
-        self._encoder = EncoderClient(shared.encoder, self._shape)
+        self._encoder = EncoderPool(
+            {address: EncoderClient(address, self._shape) for address in shared.encoders}
+        )
         self._catalogue = Catalogue(self._shape.n_levels, self._metrics.ambiguous_codes.inc)
         self._blocks = BlockStore(folder / "blocks")
         loop = asyncio.get_running_loop()
