@@ -10,7 +10,7 @@ from rocksdict import Options, Rdict, WriteBatch
 from protos.errors import FreshetError
 from protos.history import FoldEvent, Shape, fold
 from protos.keys import compose_key, item_hash
-from protos.rec.v1.encoder_pb2 import RESULT_STATUS_OK
+from protos.rec.v1.encoder_pb2 import RESULT_STATUS_OK, UserState
 from protos.rec.v1.interests_pb2 import TIER_REFINED
 from stream.blocks import BlockStore
 from stream.catalogue import Catalogue
@@ -101,6 +101,11 @@ class Reader:
             event_time_ms=1 + number * GAP_MS,
         )
 
+    def state(self, user_id: str) -> UserState:
+        """Return what an encoder is asked for a user; blocks by name."""
+        user = self._partition.user(compose_key(TENANT, user_id))
+        return cut_state(self._partition, user, self._model, self._catalogue, TIER_REFINED).state
+
     def way_to(self, name: str, encoder: EncoderClient, *, by_blocks: bool) -> "Way":
         """Return a way of refreshing users, with blocks of its own."""
         blocks = BlockStore(self._blocks_folder / name)
@@ -159,6 +164,13 @@ class Way:
                 index = index_of[block.digest]
                 self._blocks.put(*key, index, block.digest, block.memory)
         return time.perf_counter() - start
+
+    def fill(self, state: UserState) -> None:
+        """Put the memory of all blocks into a state."""
+        key = compose_key(state.tenant, state.user_id)
+        first = state.n_closed_segments - len(state.blocks)
+        for index, block in enumerate(state.blocks, first):
+            block.memory = self._blocks.get(0, key, index, block.digest) or b""
 
     def close(self) -> None:
         self._blocks.close()
