@@ -133,7 +133,7 @@ class Served:
 
     def interests(self, histories: Sequence[History], *, refine: bool) -> Floats:
         """(B, K, D). Closed segments become memory blocks first, then only those are read."""
-        users = [self._input(history, refine) for history in histories]
+        users = [self.user_input(history, refine=refine) for history in histories]
         if any(user.blocks for user in users):
             with_blocks = self._engine.refresh([_light(user) for user in users])
             users = [
@@ -142,7 +142,8 @@ class Served:
             ]
         return np.stack([output.vectors for output in self._engine.refresh(users)])
 
-    def _input(self, history: History, refine: bool) -> UserInput:
+    def user_input(self, history: History, *, refine: bool) -> UserInput:
+        """Return a user whose closed segments are all to be computed."""
         config = self._bundle.config
         segments = list(_segments(history, self._bundle))
         window: list[ItemState] = []

@@ -15,7 +15,8 @@ import torch
 
 from encoder.bundle import Bundle, load_bundle
 from encoder.engine import Engine, UserInput
-from protos.segments import Columns
+from encoder.evaluate import Served
+from encoder.histories import History
 
 LEAST_S, LEAST_TIMES = 1.0, 5
 
@@ -23,13 +24,13 @@ LEAST_S, LEAST_TIMES = 1.0, 5
 def main() -> None:
     torch.set_num_threads(1)
     bundle = load_bundle(Path(sys.argv[1]))
-    engine = Engine(bundle)
-    print(json.dumps({n: forward_ms(engine, n) for n in map(int, sys.argv[2:])}))
+    engine, served = Engine(bundle), Served(bundle)
+    lengths = map(int, sys.argv[2:])
+    print(json.dumps({n: forward_ms(engine, whole_history(served, bundle, n)) for n in lengths}))
 
 
-def forward_ms(engine: Engine, n_events: int) -> float:
+def forward_ms(engine: Engine, user: UserInput) -> float:
     """Return the median of some passes."""
-    user = whole_history(engine, n_events)
     engine.refresh([user])
     times: list[float] = []
     while len(times) < LEAST_TIMES or sum(times) < LEAST_S:
@@ -39,29 +40,12 @@ def forward_ms(engine: Engine, n_events: int) -> float:
     return round(1000 * float(np.median(times)), 3)
 
 
-def whole_history(engine: Engine, n_events: int) -> UserInput:
-    """Return a user of random events of whom nothing is known."""
-    bundle, config = engine.bundle, engine.config
-    rng = np.random.default_rng(0)
-    rows = rng.integers(0, len(bundle.catalogue.item_ids), n_events)
-    size = config.segment_size
-    segments = [_segment(bundle, rows[at : at + size]) for at in range(0, n_events + 1, size)]
-    recent = rows[config.window_start(n_events) :]
-    texts = [bundle.catalogue.texts[row] for row in recent]
-    window = engine.encode_items(texts, recent.tolist()).states
-    return UserInput(segments[:-1], segments[-1], window, refine=True)
-
-
-def _segment(bundle: Bundle, rows: np.ndarray) -> Columns:
-    n = len(rows)
-    return Columns(
-        hashes=rows.astype(np.uint32),
-        actions=np.full(n, 3, np.uint8),
-        gaps=np.zeros(n, np.uint16),
-        codes=bundle.catalogue.codes[rows],
-        coded=np.ones(n, bool),
-        codebook_version=0,
-    )
+def whole_history(served: Served, bundle: Bundle, n_events: int) -> UserInput:
+    """Return a user of random events of whom nothing is known; with fewer, the first of those."""
+    rows = np.random.default_rng(0).integers(0, len(bundle.catalogue.item_ids), n_events)
+    actions, gaps = np.full(n_events, 3, np.uint8), np.zeros(n_events, np.uint16)
+    history = History("u", rows, actions, gaps, np.arange(n_events))
+    return served.user_input(history, refine=True)
 
 
 if __name__ == "__main__":

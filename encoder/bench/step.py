@@ -14,6 +14,7 @@ import torch
 from encoder.bench.forward import whole_history
 from encoder.bundle import load_bundle
 from encoder.engine import Engine, UserInput
+from encoder.evaluate import Served
 
 N_EVENTS, N_OFFSETS = 2_048 + 8, 100
 LEAST_S = 3.0
@@ -21,8 +22,13 @@ LEAST_S = 3.0
 
 def main() -> None:
     torch.set_num_threads(1)
-    engine = Engine(load_bundle(Path(sys.argv[1])))
-    users = [gone_on(engine, N_EVENTS + place % N_OFFSETS) for place in range(int(sys.argv[2]))]
+    bundle = load_bundle(Path(sys.argv[1]))
+    engine, served = Engine(bundle), Served(bundle)
+    users = []
+    for place in range(int(sys.argv[2])):
+        n_events = N_EVENTS + place % N_OFFSETS
+        before, after = (whole_history(served, bundle, n) for n in (n_events, n_events + 1))
+        users.append(gone_on(engine, before, after))
     engine.refresh(users, keep_past=True)
     start, n_done = time.perf_counter(), 0
     while time.perf_counter() < start + LEAST_S:
@@ -31,9 +37,8 @@ def main() -> None:
     print(n_done / (time.perf_counter() - start))
 
 
-def gone_on(engine: Engine, n_events: int) -> UserInput:
+def gone_on(engine: Engine, before: UserInput, after: UserInput) -> UserInput:
     """Return a user after one more event, with what the refresh before left."""
-    before, after = (whole_history(engine, n) for n in (n_events, n_events + 1))
     digests = [place.to_bytes(16, "big") for place in range(len(before.blocks))]
     first = engine.refresh([replace(before, digests=digests)], keep_past=True)[0]
     return replace(after, blocks=first.memories, digests=digests, past=first.past)
