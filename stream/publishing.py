@@ -38,7 +38,7 @@ class InterestsPublisher:
                 cut.state.n_events,
             )
             cut.partition.put_published(cut.user_key, published)
-            self._keep_blocks(cut, result)
+            keep_blocks(self._blocks, cut, result)
             self._metrics.published.labels(Tier.Name(interests.tier)).inc()
         return True
 
@@ -62,12 +62,13 @@ class InterestsPublisher:
             return False
         return True
 
-    def _keep_blocks(self, cut: Cut, result: UserResult) -> None:
-        if not result.closed_blocks:
-            return
-        index_of = {block.digest: cut.first_block + i for i, block in enumerate(cut.state.blocks)}
-        number = cut.partition.number
-        for block in result.closed_blocks:
-            if block.digest in index_of:
-                index = index_of[block.digest]
-                self._blocks.put(number, cut.user_key, index, block.digest, block.memory)
+
+def keep_blocks(blocks: BlockStore, cut: Cut, result: UserResult) -> None:
+    """Keep the memory of closed segments that an encoder has returned for a cut."""
+    if not result.closed_blocks:
+        return
+    index_of = {block.digest: cut.first_block + i for i, block in enumerate(cut.state.blocks)}
+    number = cut.partition.number
+    for block in result.closed_blocks:
+        if block.digest in index_of:
+            blocks.put(number, cut.user_key, index_of[block.digest], block.digest, block.memory)

@@ -18,6 +18,7 @@ from stream.encoder_client import EncoderClient, Model
 from stream.exchange import Exchange
 from stream.metrics import WorkerMetrics
 from stream.partition import Partition
+from stream.publishing import keep_blocks
 from stream.states import cut_state, send_blocks
 from stream.store import N_KEPT_SEGMENTS
 
@@ -149,7 +150,6 @@ class Way:
         if not self._by_blocks:
             digests = [block.digest for block in cut.state.blocks]
             send_blocks(cut, digests, self._model, lambda index, digest: None)
-        first = cut.state.n_closed_segments - len(cut.state.blocks)
         results = [
             result
             async for answers in self._exchange.answers({key: cut}, self._model, lambda *_: True)
@@ -159,10 +159,7 @@ class Way:
         if result.status != RESULT_STATUS_OK:
             raise FreshetError(f"the encoder refused a user: {result.reason}")
         if self._by_blocks:
-            index_of = {block.digest: first + n for n, block in enumerate(cut.state.blocks)}
-            for block in result.closed_blocks:
-                index = index_of[block.digest]
-                self._blocks.put(*key, index, block.digest, block.memory)
+            keep_blocks(self._blocks, cut, result)
         return time.perf_counter() - start
 
     def fill(self, state: UserState) -> None:
