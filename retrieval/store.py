@@ -18,8 +18,9 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
+from rocksdict import BlockBasedOptions, Cache, Options, Rdict
 
+from infra.rocks import batch_of
 from protos.errors import NotReady
 
 USERS, FALLBACKS, ERASURES, SEEN, ITEMS, TRENDING, OFFSETS, META = (
@@ -100,13 +101,7 @@ class Store:
         return Batch(self)
 
     def apply(self, changes: Mapping[bytes, bytes | None]) -> None:
-        batch = WriteBatch(raw_mode=True)
-        for key, value in changes.items():
-            if value is None:
-                batch.delete(key)
-            else:
-                batch.put(key, value)
-        self._db.write(batch)
+        self._db.write(batch_of(changes))
 
     def scan(
         self, table: bytes, prefix: bytes, start: bytes = b""

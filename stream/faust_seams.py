@@ -39,7 +39,9 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.utils.objects import cached_property
 from mode.utils.queues import FlowControlEvent
-from rocksdict import Rdict, WriteBatch
+from rocksdict import Rdict
+
+from infra.rocks import batch_of, items_of
 
 RUN_LENGTH = 512
 """Records a message: 64 such runs wait for the agent at most."""
@@ -280,18 +282,9 @@ class RocksDisk:
         return value
 
     def write(self, changes: Mapping[bytes, bytes | None], changelog_offset: int) -> None:
-        batch = WriteBatch(raw_mode=True)
-        for key, value in changes.items():
-            if value is None:
-                batch.delete(key)
-            else:
-                batch.put(key, value)
+        batch = batch_of(changes)
         batch.put(self._store.offset_key, str(changelog_offset).encode())
         self._db.write(batch)
 
     def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        for key, value in self._db.items(from_key=prefix):
-            assert isinstance(key, bytes)  # the store is opened in raw mode
-            if not key.startswith(prefix):
-                return
-            yield key, value
+        yield from items_of(self._db, prefix)

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from rocksdict import Options, Rdict, WriteBatch
+from rocksdict import Options, Rdict
 
+from infra.rocks import batch_of, items_of
 from protos.errors import FreshetError
 from protos.history import FoldEvent, Shape, fold
 from protos.keys import compose_key, item_hash
@@ -40,16 +41,10 @@ class Disk:
         return value
 
     def write(self, changes: Mapping[bytes, bytes | None], changelog_offset: int) -> None:
-        batch = WriteBatch(raw_mode=True)
-        for key, value in changes.items():
-            if value is None:
-                batch.delete(key)
-            else:
-                batch.put(key, value)
-        self._db.write(batch)
+        self._db.write(batch_of(changes))
 
     def items(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        raise NotImplementedError("nobody scans this one")
+        return items_of(self._db, prefix)
 
     def close(self) -> None:
         self._db.close()
