@@ -6,8 +6,9 @@ arguments: what a user's refresh leaves to the next (`UserPast`) goes out and co
 changes what is computed, not what comes out. Caches live above it (encoder/worker.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,12 +16,13 @@ from torch import Tensor
 
 from encoder.bundle import Bundle
 from encoder.codebook import Codes, Floats
+from encoder.config import ModelConfig
 from encoder.items import NO_VECTOR, ItemState, ItemStates, ItemTower
-from encoder.llm import PastItems
-from encoder.past import Past, padded, stacked
-from encoder.segment_rows import Memory, Row, alike, as_tensors
+from encoder.passes import Compiling, Found, light_routes, llm_routes
+from encoder.segment_rows import Memory, Row, as_tensors, no_block
 from encoder.texts import item_tokens
 from encoder.user_past import SegmentPast, UserPast, WindowPast
+from encoder.window_rows import WindowRow, as_windows
 from protos.segments import Columns
 
 
@@ -59,6 +61,14 @@ class UserInput:
             return None
         return self.past.segment.shared(self.digests_before(place, n_blocks), segment)
 
+    def window_row(self, n_kept: int) -> WindowRow:
+        """Return what of the window is to be computed."""
+        past = None if self.past is None else self.past.window
+        n_past = 0 if past is None else past.n_shared(self.window)
+        if past is None or not n_past:
+            return WindowRow(self.window)
+        return WindowRow(self.window, n_past, past.states[:, :, :, : n_past * n_kept])
+
 
 @dataclass(frozen=True, slots=True)
 class UserOutput:
@@ -79,10 +89,28 @@ class EncodedItems:
 class Engine:
     """The model on its device. Not thread-safe: one thread computes."""
 
-    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+    def __init__(
+        self, bundle: Bundle, device: str = "cpu", compiled_folder: Path | None = None
+    ) -> None:
+        """
+        Args:
+            bundle: its model is on the device.
+            compiled_folder: where compiled passes are kept; None compiles nothing.
+        """
         self.bundle = bundle
         self.config = bundle.config
         self.device = torch.device(device)
+        model = bundle.model
+        where = None
+        if compiled_folder is not None:
+            where = Compiling(compiled_folder, bundle.model_version)
+        self._light = light_routes(model, where)
+        self._llm = llm_routes(model, where)
+        # A bank of no or one block would be another graph.
+        self._fillers = [no_block(self.config)] * 2 if where else []
+        self._no_events = model.light.no_past(self.device)
+        self._no_items = model.tower.llm.no_past(self.device)
+        self._item_shape = (self.config.n_kept, model.tower.llm.width)
 
     def encode_items(self, texts: Sequence[str], item_rows: Sequence[int]) -> EncodedItems:
         """Encode items by text.
@@ -93,7 +121,8 @@ class Engine:
         """
         found = self.item_states(self.bundle.model.tower, texts, item_rows)
         coded = self.item_states(self.bundle.coder, texts, item_rows).embeddings
-        states = [ItemState(*pair) for pair in zip(found.kept, found.is_kept, strict=True)]
+        n_tokens = found.is_kept.sum(dim=1).tolist()
+        states = [ItemState(*pair) for pair in zip(found.kept, n_tokens, strict=True)]
         codes = self.bundle.codebook.encode(coded.cpu().numpy())
         return EncodedItems(states, found.embeddings.cpu().numpy(), codes)
 
@@ -119,24 +148,16 @@ class Engine:
             users: what they bring as `past` need not be computed again.
             keep_past: whether outputs have pasts.
         """
-        plan = _Plan(users, self.config.n_blocks)
+        plan = _Plan(users, self.config.n_blocks, self._fillers)
         bank, memories = self._closed(plan)
-        found = self._open(plan.open_rows, bank, keep_past)
-        vectors, weights, segments = found.interests, found.weight_logits, found.states
-        windows: list[Tensor | None] = [None] * len(users)
-        refined = [place for place, user in enumerate(users) if user.refine]
-        if refined:
-            chosen = torch.tensor(refined, device=self.device)
-            found = self._refine([users[place] for place in refined], vectors[chosen], keep_past)
-            vectors = vectors.index_copy(0, chosen, found.interests)
-            weights = weights.index_copy(0, chosen, found.weight_logits)
-            for place, states in zip(refined, found.states, strict=keep_past):
-                windows[place] = states
-        vectors_np = vectors.float().cpu().numpy()
-        weights_np = weights.float().softmax(dim=-1).cpu().numpy()
-        pasts = map(self._past, users, segments, windows) if keep_past else [None] * len(users)
+        results = _Results(len(users), self.config, self.device)
+        self._open(plan.open_rows, bank, results)
+        self._refine(users, results)
+        vectors = results.interests.cpu().numpy()
+        weights = results.weight_logits.softmax(dim=-1).cpu().numpy()
+        pasts = results.pasts(users, self.config.n_blocks) if keep_past else [None] * len(users)
         return [
-            UserOutput(vectors_np[place], weights_np[place], [memories[row] for row in rows], past)
+            UserOutput(vectors[place], weights[place], [memories[row] for row in rows], past)
             for place, (rows, past) in enumerate(zip(plan.closed_of, pasts, strict=True))
         ]
 
@@ -144,116 +165,68 @@ class Engine:
         """Return all blocks, and those of them that were made now."""
         bank = None
         if plan.stored:
-            bank = torch.from_numpy(np.stack(plan.stored)).to(self.device)
+            joined = np.concatenate(plan.stored)  # np.stack takes three times as long
+            shape = (len(plan.stored), *plan.stored[0].shape)
+            bank = torch.from_numpy(joined.reshape(shape)).to(self.device)
         if not plan.closed_rows:
             return bank, ()
-        rows, past = as_tensors(plan.closed_rows, n_samples=0)
-        made = self.bundle.model.light(rows.to(self.device), bank, past).memory
+        light = self.bundle.model.light
+        rows, past = as_tensors(plan.closed_rows, self._no_events, n_samples=0)
+        made = light(rows.to(self.device), bank, past).memory
         return made if bank is None else torch.cat([bank, made]), made.cpu().numpy()
 
-    def _open(self, rows: Sequence[Row], bank: Tensor | None, keep_past: bool) -> "_Found":
-        parts: list[_Found] = []
-        order: list[int] = []
-        for group in alike([row.n_new for row in rows]):
-            some = [rows[place] for place in group]
-            tensors, past = as_tensors(some, n_samples=1)
-            found = self.bundle.model.light(tensors.to(self.device), bank, past, with_memory=False)
-            states: list[Tensor] = []
-            if keep_past:
-                new = stacked(found.events)
-                states = [_extended(one.past, new[n], one.n_new) for n, one in enumerate(some)]
-            parts.append(_Found(found.coarse[:, 0], found.weight_logits[:, 0], states))
-            order += group
-        return _in_order(parts, order)
+    def _open(self, rows: Sequence[Row], bank: Tensor | None, results: "_Results") -> None:
+        for places, route in self._light.groups([row.n_new for row in rows]):
+            some = [rows[place] for place in places]
+            tensors, past = as_tensors(some, self._no_events, n_samples=1, padding=route.padding)
+            found = route.compute(tensors.to(self.device), bank, past)
+            results.put(places, found)
+            for place, row, new in zip(places, some, found.states, strict=False):
+                results.segments[place] = _extended(row.past, new, row.n_new)
 
-    def _refine(self, users: Sequence[UserInput], coarse: Tensor, keep_past: bool) -> "_Found":
-        model, n_kept = self.bundle.model, self.config.n_kept
-        pasts = [None if user.past is None else user.past.window for user in users]
-        known = [p.n_shared(user.window) if p else 0 for p, user in zip(pasts, users, strict=True)]
-        n_new = [len(user.window) - n for user, n in zip(users, known, strict=True)]
-        parts: list[_Found] = []
-        order: list[int] = []
-        for group in alike(n_new):
-            items = [users[place].window[known[place] :] for place in group]
-            kept, is_kept = self._items(items)
-            befores = [
-                past.states[:, :, :, : known[place] * n_kept] if past else None
-                for place, past in ((place, pasts[place]) for place in group)
-            ]
-            counts = torch.tensor([[len(users[place].window)] for place in group])
-            found = model.refine(
-                model.tower.llm,
-                kept,
-                is_kept,
-                coarse[torch.tensor(group, device=self.device)].unsqueeze(1),
-                counts.to(self.device),
-                self._items_before([users[p].window[: known[p]] for p in group], befores),
+    def _refine(self, users: Sequence[UserInput], results: "_Results") -> None:
+        n_kept = self.config.n_kept
+        refined = [place for place, user in enumerate(users) if user.refine]
+        rows = [users[place].window_row(n_kept) for place in refined]
+        for group, route in self._llm.groups([row.n_new for row in rows]):
+            some, places = [rows[n] for n in group], [refined[n] for n in group]
+            windows = as_windows(some, self._no_items, self._item_shape, route.padding)
+            fillers = places[:1] * (len(windows.counts) - len(places))
+            coarse = results.interests[places + fillers].unsqueeze(1)
+            found = route.compute(
+                windows.kept, windows.is_kept, coarse, windows.counts, windows.before
             )
-            states: list[Tensor] = []
-            if keep_past:
-                new = stacked(found.items)
-                states = [
-                    _extended(before, new[n], n_new[place] * n_kept)
-                    for n, (place, before) in enumerate(zip(group, befores, strict=True))
-                ]
-            parts.append(_Found(found.interests[:, 0], found.weight_logits[:, 0], states))
-            order += group
-        return _in_order(parts, order)
-
-    def _items(self, windows: Sequence[Sequence[ItemState]]) -> tuple[Tensor, Tensor]:
-        """Return items of some users, (B, n, t, F) and (B, n, t), padded on the right."""
-        longest = max(1, max(len(window) for window in windows))
-        shape = (len(windows), longest, self.config.n_kept)
-        kept = torch.zeros((*shape, self.bundle.model.tower.llm.width), device=self.device)
-        is_kept = torch.zeros(shape, dtype=torch.bool, device=self.device)
-        for place, window in enumerate(windows):
-            if window:
-                kept[place, : len(window)] = torch.stack([state.kept for state in window])
-                is_kept[place, : len(window)] = torch.stack([state.is_kept for state in window])
-        return kept, is_kept
-
-    def _items_before(
-        self, windows: Sequence[Sequence[ItemState]], states: Sequence[Tensor | None]
-    ) -> PastItems | None:
-        some = next((one for one in states if one is not None and one.shape[3]), None)
-        if some is None:
-            return None
-        nothing = some[:, :, :, :0]
-        lengths = torch.tensor([len(window) for window in windows], device=self.device)
-        joined = padded([nothing if one is None else one for one in states])
-        _, is_kept = self._items(windows)
-        return PastItems(Past(joined, lengths), is_kept)
-
-    def _past(self, user: UserInput, segment: Tensor, window: Tensor | None) -> UserPast:
-        digests = user.digests_before(len(user.blocks), self.config.n_blocks)
-        items = None if user.past is None else user.past.window
-        if window is not None:
-            items = WindowPast(user.window, window)
-        return UserPast(SegmentPast(digests, user.open_segment, segment), items)
+            results.put(places, found)
+            for place, row, new in zip(places, some, found.states, strict=False):
+                results.windows[place] = _extended(row.past, new, row.n_new * n_kept)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """Of B users, by one of the two recommenders."""
+class _Results:
+    """What comes of a batch of users."""
 
-    interests: Tensor  # (B, K, D)
-    weight_logits: Tensor  # (B, K)
-    states: Sequence[Tensor]
-    """(layers, 2, H, n, head width) of each user's events or items, where they are kept."""
+    def __init__(self, n_users: int, config: ModelConfig, device: torch.device) -> None:
+        self.interests = torch.zeros((n_users, config.n_interests, config.dim), device=device)
+        self.weight_logits = torch.zeros((n_users, config.n_interests), device=device)
+        self.segments: list[Tensor | None] = [None] * n_users
+        """(layers, 2, H, n, head width): keys and values of the open segment's events."""
+        self.windows: list[Tensor | None] = [None] * n_users
+        """The same of the window's tokens, where it was computed."""
 
+    def put(self, places: Sequence[int], found: Found) -> None:
+        """Take what a pass found for some users; it may have more rows."""
+        chosen = torch.tensor(places, device=self.interests.device)
+        self.interests[chosen] = found.interests[: len(places)].float()
+        self.weight_logits[chosen] = found.weight_logits[: len(places)].float()
 
-def _in_order(parts: Sequence[_Found], order: Sequence[int]) -> _Found:
-    """Join groups of users into the order that they had."""
-    if len(parts) == 1:
-        return parts[0]
-    back = np.argsort(order)
-    places = torch.from_numpy(back).to(parts[0].interests.device)
-    states = [one for part in parts for one in part.states]
-    return _Found(
-        torch.cat([part.interests for part in parts])[places],
-        torch.cat([part.weight_logits for part in parts])[places],
-        [states[place] for place in back] if states else [],
-    )
+    def pasts(self, users: Sequence[UserInput], n_blocks: int) -> Iterator[UserPast]:
+        """Yield what these users' next refresh can go on from."""
+        for user, segment, window in zip(users, self.segments, self.windows, strict=True):
+            assert segment is not None  # every user has an open segment, empty or not
+            digests = user.digests_before(len(user.blocks), n_blocks)
+            items = None if user.past is None else user.past.window
+            if window is not None:
+                items = WindowPast(user.window, window)
+            yield UserPast(SegmentPast(digests, user.open_segment, segment), items)
 
 
 def _extended(before: Tensor | None, new: Tensor, n_new: int) -> Tensor:
@@ -265,13 +238,20 @@ def _extended(before: Tensor | None, new: Tensor, n_new: int) -> Tensor:
 class _Plan:
     """Rows of all users, and where the blocks that they read lie in the bank."""
 
-    def __init__(self, users: Sequence[UserInput], n_blocks: int) -> None:
-        self.stored: list[Memory] = []
+    def __init__(
+        self, users: Sequence[UserInput], n_blocks: int, fillers: Sequence[Memory]
+    ) -> None:
+        """
+        Args:
+            fillers: blocks that stand first in the bank and that nobody reads.
+        """
+        self.stored: list[Memory] = list(fillers)
         self.closed_rows: list[Row] = []
         self.closed_of: list[list[int]] = []
         """Each user's among them."""
         self.open_rows: list[Row] = []
-        n_stored = sum(not isinstance(b, Columns) for user in users for b in user.blocks)
+        known = sum(not isinstance(b, Columns) for user in users for b in user.blocks)
+        n_stored = len(fillers) + known
         for user in users:
             places: list[int] = []
             rows: list[int] = []

@@ -160,10 +160,18 @@ class GroupedLlm(nn.Module):
         seam = _Seam(first, past)
         mask = additive(middle, states.dtype)
         states = self._run(self._layers[first:second], states, positions, mask, seam)
-        same = deep is middle or torch.equal(deep, middle)
-        mask = mask if same else additive(deep, states.dtype)
+        mask = mask if deep is middle else additive(deep, states.dtype)
         states = self._run(self._layers[second:], states, positions, mask, seam)
         return cast(Tensor, cast(nn.Module, self.llm.norm)(states)), seam.new
+
+    def no_past(self, device: torch.device) -> Tensor:
+        """Return a past of no tokens, (middle and deep layers, 2, H, 0, head width)."""
+        config = cast(PretrainedConfig, self.llm.config)
+        n_heads = config.num_attention_heads
+        n_read = getattr(config, "num_key_value_heads", None) or n_heads
+        head_width = getattr(config, "head_dim", None) or self.width // n_heads
+        n_layers = len(self._layers) - self.cuts[0]
+        return torch.zeros((n_layers, 2, n_read, 0, head_width), device=device)
 
     @property
     def _layers(self) -> Sequence[nn.Module]:

@@ -38,7 +38,8 @@ class ItemState:
     """Shallow states of one item, as caches keep them. Two of the same object are the same item."""
 
     kept: Tensor  # (t, F)
-    is_kept: Tensor  # (t,) bool
+    n_tokens: int
+    """The last ones of `kept` that there are."""
 
 
 class ItemTower(nn.Module):

@@ -162,6 +162,12 @@ class LightRecommender(nn.Module):
             events=[left.events for left in written],
         )
 
+    def no_past(self, device: torch.device) -> Tensor:
+        """Return a past of no events, (layers, 2, H, 0, head width)."""
+        cfg = self.config
+        shape = (cfg.light_layers, 2, cfg.light_heads, 0, cfg.light_width // cfg.light_heads)
+        return torch.zeros(shape, device=device)
+
     def _events(self, rows: Rows) -> Tensor:
         """Return (R, S', width)."""
         items = torch.where(rows.is_coded.unsqueeze(-1), self.items(rows.codes), self.uncoded)

@@ -15,6 +15,21 @@ KeysValues = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
+class Padding:
+    """Sizes that rows have at least, so that they come in few shapes."""
+
+    n_rows: int = 1
+    n_new: int = 1
+    """Events, or items."""
+    n_past: int = 0
+    """Events, or tokens of items."""
+    n_blocks: int = 0
+
+
+NO_PADDING = Padding()
+
+
+@dataclass(frozen=True, slots=True)
 class Past:
     """Of R rows, padded on the right to the longest."""
 
@@ -30,13 +45,22 @@ class Past:
         return keys, values
 
 
-def padded(states: Sequence[Tensor]) -> Tensor:
-    """Return (layers, 2, H, n, head width) of each row as one tensor, (R, ...)."""
-    longest = max(one.shape[3] for one in states)
-    if len(states) == 1:
-        return states[0].unsqueeze(0)
-    found = states[0].new_zeros((len(states), *states[0].shape[:3], longest, states[0].shape[4]))
-    for row, one in enumerate(states):
+def padded(
+    states: Sequence[Tensor | None], nothing: Tensor, padding: Padding = NO_PADDING
+) -> Tensor:
+    """Return the keys and values of each row as one tensor, (R, layers, 2, H, n, head width).
+
+    Args:
+        states: (layers, 2, H, its own n, head width) of each row, or None.
+        nothing: the same with n = 0.
+    """
+    rows = [nothing if one is None else one for one in states]
+    longest = max(padding.n_past, *(one.shape[3] for one in rows))
+    n_rows = max(len(rows), padding.n_rows)
+    if n_rows == 1:
+        return rows[0].unsqueeze(0)
+    found = nothing.new_zeros((n_rows, *nothing.shape[:3], longest, nothing.shape[4]))
+    for row, one in enumerate(rows):
         found[row, ..., : one.shape[3], :] = one
     return found
 

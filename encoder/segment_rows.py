@@ -13,8 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from encoder.config import ModelConfig
 from encoder.light import NO_BLOCK, Rows
-from encoder.past import Past, padded
+from encoder.past import NO_PADDING, Padding, Past, padded
 from protos.segments import Columns
 
 Memory = npt.NDArray[np.float16]
@@ -40,27 +41,32 @@ class Row:
         return len(self.segment.actions) - self.n_past
 
 
-def as_tensors(rows: Sequence[Row], *, n_samples: int) -> tuple[Rows, Past | None]:
-    """Return rows on the CPU, and what was computed before, where that is.
+def as_tensors(
+    rows: Sequence[Row], nothing: Tensor, *, n_samples: int, padding: Padding = NO_PADDING
+) -> tuple[Rows, Past | None]:
+    """Return rows on the CPU, and what was computed before, where that is or shall be padded.
 
     Args:
+        nothing: (layers, 2, H, 0, head width), a past of no events.
         n_samples: 1 to read interests at the end of each segment, 0 for its memory alone.
+        padding: rows beyond those that there are have no events.
     """
-    lengths = np.array([row.n_new for row in rows])
-    n_rows, longest = len(lengths), max(1, int(lengths.max()))
-    n_prior = max(len(row.prior) for row in rows)
+    n_rows = max(len(rows), padding.n_rows)
+    longest = max(padding.n_new, *(row.n_new for row in rows))
+    n_prior = max(padding.n_blocks, *(len(row.prior) for row in rows))
     n_levels = rows[0].segment.codes.shape[1]
     codes = np.zeros((n_rows, longest, n_levels), np.uint8)
     is_coded = np.zeros((n_rows, longest), bool)
     actions = np.zeros((n_rows, longest), np.uint8)
     gaps = np.zeros((n_rows, longest), np.int64)
     prior = np.full((n_rows, n_prior), NO_BLOCK, np.int64)
+    lengths, n_past = np.zeros((2, n_rows), np.int64)
     for place, row in enumerate(rows):
-        n, first, segment = lengths[place], row.n_past, row.segment
+        n, first, segment = row.n_new, row.n_past, row.segment
         codes[place, :n], is_coded[place, :n] = segment.codes[first:], segment.coded[first:]
         actions[place, :n], gaps[place, :n] = segment.actions[first:], segment.gaps[first:]
         prior[place, : len(row.prior)] = row.prior
-    n_past = torch.tensor([row.n_past for row in rows])
+        lengths[place], n_past[place] = n, first
     found = Rows(
         codes=torch.from_numpy(codes),
         is_coded=torch.from_numpy(is_coded),
@@ -68,14 +74,18 @@ def as_tensors(rows: Sequence[Row], *, n_samples: int) -> tuple[Rows, Past | Non
         gaps=torch.from_numpy(gaps),
         lengths=torch.from_numpy(lengths),
         prior=torch.from_numpy(prior),
-        counts=(torch.from_numpy(lengths) + n_past)[:, None].expand(-1, n_samples),
+        counts=torch.from_numpy(np.repeat((lengths + n_past)[:, None], n_samples, axis=1)),
     )
-    some = next((row.past for row in rows if row.past is not None), None)
-    if some is None:
+    if not padding.n_past and not n_past.any():
         return found, None
-    nothing = some[:, :, :, :0]
-    states = padded([nothing if row.past is None else row.past for row in rows])
-    return found, Past(states, n_past.to(states.device))
+    states = padded([row.past for row in rows], nothing, padding)
+    return found, Past(states, torch.from_numpy(n_past).to(states.device))
+
+
+def no_block(config: ModelConfig) -> Memory:
+    """Return a block of nothing, (layers, 2, M, width)."""
+    shape = (config.light_layers, 2, config.n_memory, config.light_width)
+    return np.zeros(shape, np.float16)
 
 
 def alike(sizes: Sequence[int], slack: int = 4) -> Iterator[list[int]]:

@@ -12,6 +12,7 @@ from encoder.service import EncoderServicer
 from encoder.settings import EncoderSettings
 from encoder.worker import Worker
 from infra.grpc_server import GrpcServer, Service
+from infra.malloc import keep_freed_memory
 from infra.metrics import serve_metrics
 from infra.process import catch_signals, process
 from infra.settings import SharedSettings
@@ -31,7 +32,10 @@ async def serve(shared: SharedSettings, settings: EncoderSettings) -> None:
         shared.state / "encoder" / "deployment.json", bundle.model_version
     )
     log.info("bundle_loaded", model=bundle.model_version, sequence=sequence, device=settings.device)
-    worker = Worker(bundle, settings)
+    folder = None
+    if settings.compile:
+        folder = settings.compiled_folder or shared.state / "encoder" / "compiled"
+    worker = Worker(bundle, settings, folder)
     servicer = EncoderServicer(worker, model_sequence=sequence, device=settings.device)
     server = GrpcServer(settings.listen, [service_of(servicer)])
     stop_metrics = serve_metrics(settings.metrics_port)
@@ -56,6 +60,7 @@ def service_of(servicer: EncoderServicer) -> Service:
 def main() -> None:
     with process("encoder", EncoderSettings) as (shared, settings):
         torch.set_num_threads(settings.n_threads)
+        keep_freed_memory()
         asyncio.run(serve(shared, settings))
 
 

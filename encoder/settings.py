@@ -24,6 +24,12 @@ class EncoderSettings(BaseSettings):
     n_threads: PositiveInt = 1
     """Threads of torch. One leaves the other cores to Kafka, Milvus and the stream."""
 
+    compile: bool = False
+    """Compile what nearly every refresh is, an event more: a lone one takes a third of the time.
+    Wants a C++ compiler and, once for a model, a minute or two before the worker serves."""
+    compiled_folder: Path | None = None
+    """Where what was compiled is kept; <state>/encoder/compiled when not given."""
+
     max_batch_tokens: PositiveInt = 8192
     max_queue_delay_ms: NonNegativeFloat = 0.5
     """How long the first job of an idle worker waits for company."""

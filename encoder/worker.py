@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from encoder.batching import Batcher
 from encoder.bundle import Bundle
@@ -69,10 +70,16 @@ class Computed:
 class Worker:
     """Make it inside the running loop."""
 
-    def __init__(self, bundle: Bundle, settings: EncoderSettings) -> None:
+    def __init__(
+        self, bundle: Bundle, settings: EncoderSettings, compiled_folder: Path | None = None
+    ) -> None:
+        """
+        Args:
+            compiled_folder: where compiled passes are kept; None compiles nothing.
+        """
         self.bundle = bundle
         self.versions = Versions(bundle.model_version, bundle.codebook_version)
-        self._engine = Engine(bundle, settings.device)
+        self._engine = Engine(bundle, settings.device, compiled_folder)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="torch")
         self._items = ItemCache(settings.max_cached_items)
         self._blocks = BlockCache(settings.max_cached_block_bytes)

@@ -17,12 +17,14 @@ from encoder.bundle import Bundle, load_bundle
 from encoder.engine import Engine, UserInput
 from encoder.evaluate import Served
 from encoder.histories import History
+from infra.malloc import keep_freed_memory
 
 LEAST_S, LEAST_TIMES = 1.0, 5
 
 
 def main() -> None:
     torch.set_num_threads(1)
+    keep_freed_memory()
     bundle = load_bundle(Path(sys.argv[1]))
     engine, served = Engine(bundle), Served(bundle)
     lengths = map(int, sys.argv[2:])

@@ -15,6 +15,7 @@ from encoder.bench.forward import whole_history
 from encoder.bundle import load_bundle
 from encoder.engine import Engine, UserInput
 from encoder.evaluate import Served
+from infra.malloc import keep_freed_memory
 
 N_EVENTS, N_OFFSETS = 2_048 + 8, 100
 LEAST_S = 3.0
@@ -22,6 +23,7 @@ LEAST_S = 3.0
 
 def main() -> None:
     torch.set_num_threads(1)
+    keep_freed_memory()
     bundle = load_bundle(Path(sys.argv[1]))
     engine, served = Engine(bundle), Served(bundle)
     users = []

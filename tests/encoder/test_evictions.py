@@ -51,6 +51,7 @@ def lose(cache, rng):
             del cache[name]
 
 
+@pytest.mark.slow
 async def test_random_evictions_change_no_answer(bundle):
     worker = Worker(bundle, EncoderSettings())
     everything = Worker(bundle, EncoderSettings(max_cached_user_bytes=1, max_cached_block_bytes=1))

@@ -1,0 +1,97 @@
+"""A pass compiled ahead of time for this machine (torch.export, AOTInductor), kept on disk.
+
+Compiling takes most of a minute and a C++ compiler. It is done once for a model, a device, a
+machine and this code; what comes of it loads in milliseconds and holds the model's weights.
+"""
+
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import structlog
+import torch
+import transformers
+from torch import Tensor, nn
+from torch._inductor.cpp_builder import get_cpp_compiler
+from torch._inductor.exc import InvalidCxxCompiler
+from torch.export import Dim, ShapesCollection
+from torch.utils._pytree import tree_leaves, tree_map
+
+from protos.errors import NotReady
+
+N_KEPT = 8
+"""Files in a folder: two passes of each of the newest models."""
+
+log = structlog.get_logger(__name__)
+
+
+def compiled(
+    module: nn.Module, example: Sequence[object], folder: Path, model_version: str
+) -> Callable[..., Any]:
+    """Return the module, compiled; from the folder, if it is there.
+
+    Args:
+        module: takes and returns tensors, and dataclasses of them known to torch.export.
+        example: inputs. The first dimension of each tensor may differ later, of each in its own
+            way, from two up; all others stay.
+        model_version: names the weights.
+
+    Raises NotReady where there is no C++ compiler.
+    """
+    path = folder / f"{type(module).__name__}-{_digest(example, model_version)}.pt2"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        start = time.monotonic()
+        log.info("compiling", what=type(module).__name__, path=str(path))
+        _compile(module, example, path)
+        log.info("compiled", what=type(module).__name__, seconds=round(time.monotonic() - start))
+        _drop_oldest(folder)
+    loaded: Callable[..., Any] = torch._inductor.aoti_load_package(str(path))
+    return loaded
+
+
+def _compile(module: nn.Module, example: Sequence[object], path: Path) -> None:
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise NotReady(
+            "there is no C++ compiler to compile the model with; install g++, or unset "
+            "FRESHET_ENCODER_COMPILE"
+        ) from error
+    # Twice the rows: an exporter takes a dimension of one as a constant.
+    inputs = tree_map(lambda tensor: torch.cat([tensor, tensor]), tuple(example))
+    shapes = ShapesCollection()
+    for tensor in tree_leaves(inputs):
+        shapes[tensor] = {0: Dim.DYNAMIC}
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch, torch.no_grad():
+        program = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
+        built = f"{scratch}/{path.name}"
+        torch._inductor.aoti_compile_and_package(program, package_path=built)
+        os.replace(built, path)  # never half a file under its name
+
+
+def _digest(example: Sequence[object], model_version: str) -> str:
+    """Return a name for all that the compiled code depends on."""
+    shapes = [(tuple(one.shape[1:]), one.dtype, one.device) for one in _tensors(example)]
+    told = (model_version, shapes, torch.__version__, transformers.__version__)
+    machine = (platform.node(), torch.backends.cpu.get_cpu_capability())
+    digest = sha256(repr((told, machine)).encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _tensors(example: Sequence[object]) -> list[Tensor]:
+    return list(tree_leaves(tuple(example)))
+
+
+def _drop_oldest(folder: Path) -> None:
+    """Keep what was made last."""
+    files = sorted(folder.glob("*.pt2"), key=lambda file: file.stat().st_mtime)
+    for file in files[:-N_KEPT]:
+        file.unlink(missing_ok=True)

@@ -1,0 +1,141 @@
+"""The two passes of a refresh, tensors in and tensors out: what a compiler can take as a whole.
+
+Nearly every refresh is an event more on a past. Alone it is all fixed cost: PyTorch starts two
+thousand small operations for it. Compiled (FRESHET_ENCODER_COMPILE), such rows are padded to one
+shape but for their number, so that one graph of each pass serves them all; other rows, whose work
+outweighs the fixed cost, are computed as they are.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.export import register_dataclass
+
+from encoder.compiled import compiled
+from encoder.light import Rows
+from encoder.llm import PastItems
+from encoder.model import Recommender
+from encoder.past import NO_PADDING, Padding, Past, stacked
+from encoder.segment_rows import alike
+
+N_ROWS = 2
+"""A compiler makes a graph of its own for one row: a user alone gets an empty companion."""
+N_NEW = 4
+"""Events that are new at most in rows of compiled passes: some come together, or while the user's
+refresh before is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Of R users, by one of the two recommenders."""
+
+    interests: Tensor  # (R, K, D), unit length
+    weight_logits: Tensor  # (R, K)
+    states: Tensor  # (R, layers, 2, H, n, head width): keys and values of what is new
+
+
+for kind in (Rows, Past, PastItems, Found):
+    register_dataclass(kind, serialized_type_name=kind.__name__)
+
+
+class LightPass(nn.Module):
+    """Open segments -> coarse interests."""
+
+    def __init__(self, model: Recommender) -> None:
+        super().__init__()
+        self._light = model.light
+
+    def forward(self, rows: Rows, bank: Tensor | None, past: Past | None) -> Found:
+        found = self._light(rows, bank, past, with_memory=False)
+        return Found(found.coarse[:, 0], found.weight_logits[:, 0], stacked(found.events))
+
+
+class LlmPass(nn.Module):
+    """Recent items and coarse interests -> refined interests."""
+
+    def __init__(self, model: Recommender) -> None:
+        super().__init__()
+        self._refine, self._llm = model.refine, model.tower.llm
+
+    def forward(
+        self,
+        kept: Tensor,
+        is_kept: Tensor,
+        coarse: Tensor,
+        counts: Tensor,
+        before: PastItems | None,
+    ) -> Found:
+        found = self._refine(self._llm, kept, is_kept, coarse, counts, before)
+        return Found(found.interests[:, 0], found.weight_logits[:, 0], stacked(found.items))
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A way through a pass."""
+
+    compute: Callable[..., Found]
+    padding: Padding
+    """Of its rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiling:
+    """Where compiled passes are kept, and of which model."""
+
+    folder: Path
+    model_version: str
+
+
+class Routes:
+    """The ways through one pass: compiled for rows with little that is new, plain for others."""
+
+    def __init__(self, module: nn.Module, padding: Padding, compiling: Compiling | None) -> None:
+        """
+        Args:
+            padding: of compiled rows.
+            compiling: None compiles nothing.
+        """
+        self._plain = Route(module, NO_PADDING)
+        self._compiled = compiling and Route(_Compiled(module, compiling), padding)
+
+    def groups(self, n_new: Sequence[int]) -> Iterator[tuple[list[int], Route]]:
+        """Yield the places, ascending, of rows that are computed together, and their way.
+
+        Args:
+            n_new: events or items of each row that are new.
+        """
+        most = self._compiled.padding.n_new if self._compiled else -1
+        few = [place for place, n in enumerate(n_new) if n <= most]
+        if self._compiled and few:
+            yield few, self._compiled
+        many = [place for place, n in enumerate(n_new) if n > most]
+        for group in alike([n_new[place] for place in many]):
+            yield [many[place] for place in group], self._plain
+
+
+class _Compiled:
+    """A pass that is compiled, or loaded, when it is first called."""
+
+    def __init__(self, module: nn.Module, compiling: Compiling) -> None:
+        self._module, self._compiling = module, compiling
+        self._compute: Callable[..., Found] | None = None
+
+    def __call__(self, *inputs: object) -> Found:
+        if self._compute is None:
+            where = self._compiling
+            self._compute = compiled(self._module, inputs, where.folder, where.model_version)
+        return self._compute(*inputs)
+
+
+def light_routes(model: Recommender, compiling: Compiling | None) -> Routes:
+    config = model.config
+    padding = Padding(N_ROWS, N_NEW, config.segment_size, config.n_blocks)
+    return Routes(LightPass(model), padding, compiling)
+
+
+def llm_routes(model: Recommender, compiling: Compiling | None) -> Routes:
+    config = model.config
+    padding = Padding(N_ROWS, N_NEW, config.recent_size * config.n_kept)
+    return Routes(LlmPass(model), padding, compiling)

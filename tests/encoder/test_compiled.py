@@ -1,0 +1,104 @@
+"""Compiled passes give what plain ones give, and are compiled once."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from encoder.engine import Engine
+from encoder.passes import N_NEW
+from protos.errors import NotReady
+from tests.encoder.test_user_past import User, assert_same, from_scratch
+from tests.encoder.tiny import CONFIG, deeper, make_bundle
+
+SIZE = CONFIG.segment_size
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(shutil.which("g++") is None, reason="compiling takes a C++ compiler"),
+]
+
+
+@pytest.fixture(scope="module", params=[("transformer", 1), ("hstu", 2)], ids=lambda p: p[0])
+def engines(request, tmp_path_factory):
+    block, kept_tokens = request.param
+    bundle = make_bundle(replace(deeper(), light_block=block, kept_tokens=kept_tokens))
+    return Engine(bundle), Engine(bundle, compiled_folder=tmp_path_factory.mktemp("compiled"))
+
+
+def test_going_on_event_by_event_equals_plain_passes(engines):
+    plain, compiled = engines
+    user = User(plain, seed=1)
+    for n_events in range(1, 5 * SIZE):
+        state = user.state(n_events)
+
+        output = compiled.refresh([state], keep_past=True)[0]
+
+        assert_same(output, plain.refresh([from_scratch(state)])[0])
+        user.remember(output)
+
+
+def test_batches_of_users_with_few_and_many_new_events_equal_plain_passes(engines):
+    plain, compiled = engines
+    users = [User(plain, seed) for seed in range(5)]
+    counts = [1, SIZE - 1, SIZE, 2 * SIZE + 3, 3 * SIZE - 2]
+    for step in range(2 * N_NEW):
+        states = []
+        for place, user in enumerate(users):
+            counts[place] += 1 + (step * place) % (N_NEW + 2)
+            states.append(user.state(counts[place], refine=(place + step) % 3 > 0))
+
+        outputs = compiled.refresh(states, keep_past=True)
+
+        wholes = plain.refresh([from_scratch(state) for state in states])
+        for user, output, whole in zip(users, outputs, wholes, strict=True):
+            assert_same(output, whole)
+            user.remember(output)
+
+
+def test_what_was_compiled_is_loaded_by_the_next_worker(engines, monkeypatch):
+    plain, compiled = engines
+    state = User(plain, seed=1).state(2)
+    first = compiled.refresh([state])[0]
+    folder = compiled._llm._compiled.compute._compiling.folder
+
+    def refuse(*_):
+        raise AssertionError("it was compiled again")
+
+    monkeypatch.setattr("encoder.compiled._compile", refuse)
+    again = Engine(plain.bundle, compiled_folder=folder)
+
+    assert_same(again.refresh([state])[0], first)
+
+
+def test_another_models_passes_are_not_taken_for_ones_own(engines, monkeypatch):
+    plain, compiled = engines
+    state = User(plain, seed=1).state(2)
+    compiled.refresh([state])
+    folder = compiled._llm._compiled.compute._compiling.folder
+    other = Engine(replace(plain.bundle, model_version="other"), compiled_folder=folder)
+    asked = []
+
+    def note(module, example, path):
+        asked.append(path)
+        raise NotReady("noted")
+
+    monkeypatch.setattr("encoder.compiled._compile", note)
+    with pytest.raises(NotReady):
+        other.refresh([state])
+
+    assert len(asked) == 1
+    assert not asked[0].exists()
+
+
+def test_without_a_compiler_it_says_what_to_do(engines, tmp_path):
+    plain, _ = engines
+    engine = Engine(plain.bundle, compiled_folder=tmp_path)
+
+    nobody = torch._inductor.config.patch("cpp.cxx", ("no-such-compiler",))
+    with nobody, pytest.raises(NotReady, match="install g\\+\\+"):
+        engine.refresh([User(plain, seed=1).state(2)])
+
+    assert not list(tmp_path.iterdir())
