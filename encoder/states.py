@@ -7,8 +7,10 @@ users of the request never notice.
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 
 from encoder.caches import BlockCache, ItemCache, ItemKey, KnownItem, UserCache, UserName
 from encoder.config import ModelConfig
@@ -98,7 +100,7 @@ def _check(state: UserState, config: ModelConfig, versions: Versions, known: Kno
     refine = state.tier != TIER_LIGHT
     window = _window(state, tenant, config, known) if refine else []
     name = (tenant, state.user_id)
-    past = known.users.get(name)
+    past = known.users.find(name)
     user = UserInput(blocks, open_segment, window, refine, digests, past)
     return CheckedState(name, user, sent)
 
@@ -138,12 +140,13 @@ def _columns(field: str, blob: bytes, config: ModelConfig, versions: Versions) -
         raise InvalidInput(f"{field}: {error}") from error
     if columns.codes.shape[1] != config.n_levels:
         raise InvalidInput(f"{field}: Q is {columns.codes.shape[1]}, not {config.n_levels}")
-    if columns.codes.size and int(columns.codes.max()) >= config.n_centres:
+    if config.n_centres < 256 and columns.codes.max(initial=0) >= config.n_centres:
         greatest = columns.codes.max()
         raise InvalidInput(f"{field}: a code is {greatest}, not below {config.n_centres}")
-    unknown = set(np.unique(columns.actions).tolist()) - set(actions_by_code())
-    if unknown:
-        raise InvalidInput(f"{field}: action {min(unknown)} is not declared")
+    is_declared = _declared_actions()[columns.actions]
+    if not is_declared.all():
+        unknown = columns.actions[~is_declared].min()
+        raise InvalidInput(f"{field}: action {unknown} is not declared")
     if columns.coded.any() and columns.codebook_version != int(versions.codebook, 16):
         raise InvalidInput(
             f"{field}: coded with codebook {columns.codebook_version:016x}, not {versions.codebook}"
@@ -151,54 +154,72 @@ def _columns(field: str, blob: bytes, config: ModelConfig, versions: Versions) -
     return columns
 
 
+@cache
+def _declared_actions() -> npt.NDArray[np.bool_]:
+    """Return which codes are declared, (256,)."""
+    found = np.zeros(256, bool)
+    found[list(actions_by_code())] = True
+    return found
+
+
 def _blocks(
-    state: UserState, config: ModelConfig, versions: Versions, cache: BlockCache
+    state: UserState, config: ModelConfig, versions: Versions, memories: BlockCache
 ) -> tuple[list[Memory | Columns], list[bytes], list[int]]:
     """Resolve blocks: memory from the request or the cache, else the segment to compute it from.
 
     Returns the blocks that are read (the older ones left out), their digests, and the places of
     those that came as segments.
     """
-    found: list[Memory | Columns | None] = []
-    for index, block in enumerate(state.blocks):
-        found.append(_content(index, block, config, versions, cache))
+    digests = [block.digest for block in state.blocks]
+    for index, digest in enumerate(digests):
+        if len(digest) != 16:
+            raise InvalidInput(f"blocks[{index}].digest has {len(digest)} bytes, not 16")
+    kinds = [block.WhichOneof("content") for block in state.blocks]
+    sought = [digest for digest, kind in zip(digests, kinds, strict=True) if kind != "memory"]
+    cached = dict(zip(sought, memories.find(sought), strict=True))
+    found = [
+        cached[digest] if kind is None else _content(index, block, cached, config, versions)
+        for index, (block, digest, kind) in enumerate(
+            zip(state.blocks, digests, kinds, strict=True)
+        )
+    ]
     n = len(found)
     needed = set(range(max(0, n - config.n_blocks), n))
     for place, content in enumerate(found):
         if isinstance(content, Columns):
             needed |= set(range(max(0, place - config.n_blocks), place + 1))
-    missing = [state.blocks[place].digest for place in sorted(needed) if found[place] is None]
+    missing = [digests[place] for place in sorted(needed) if found[place] is None]
     if missing:
         raise _Refused(UserResult(status=RESULT_STATUS_NEED_BLOCKS, need_blocks=missing))
     first = min(needed, default=0)
     # A hole that nobody reads would still shift the ages of the others.
     contents = [content for content in found[first:] if content is not None]
     if len(contents) != n - first:
-        pairs = zip(state.blocks[first:], found[first:], strict=True)
-        holes = [block.digest for block, content in pairs if content is None]
+        pairs = zip(digests[first:], found[first:], strict=True)
+        holes = [digest for digest, content in pairs if content is None]
         raise _Refused(UserResult(status=RESULT_STATUS_NEED_BLOCKS, need_blocks=holes))
-    blocks = state.blocks[first:]
-    sent = [place for place, block in enumerate(blocks) if block.HasField("segment")]
-    return contents, [block.digest for block in blocks], sent
+    sent = [place for place, kind in enumerate(kinds[first:]) if kind == "segment"]
+    return contents, digests[first:], sent
 
 
 def _content(
-    index: int, block: Block, config: ModelConfig, versions: Versions, cache: BlockCache
-) -> Memory | Columns | None:
+    index: int,
+    block: Block,
+    cached: Mapping[bytes, Memory | None],
+    config: ModelConfig,
+    versions: Versions,
+) -> Memory | Columns:
+    """Read what was sent of a block, and prefer the cache's memory to a segment."""
     field = f"blocks[{index}]"
-    if len(block.digest) != 16:
-        raise InvalidInput(f"{field}.digest has {len(block.digest)} bytes, not 16")
     if block.HasField("memory"):
         return _memory(field, block.memory, config)
-    cached = cache.get(block.digest)
-    if not block.HasField("segment"):
-        return cached
     segment = _columns(f"{field}.segment", block.segment, config, versions)
     if len(segment.actions) != config.segment_size:
         raise InvalidInput(
             f"{field}.segment has {len(segment.actions)} events, a closed one {config.segment_size}"
         )
-    return segment if cached is None else cached
+    known = cached[block.digest]
+    return segment if known is None else known
 
 
 def _memory(field: str, blob: bytes, config: ModelConfig) -> Memory:
@@ -216,18 +237,17 @@ def _window(state: UserState, tenant: str, config: ModelConfig, known: Known) ->
     length = state.n_events - config.window_start(state.n_events)
     if len(state.recent) < length:
         raise InvalidInput(f"recent has {len(state.recent)} items, the window {length}")
+    recent = state.recent[len(state.recent) - length :]
+    keys = [(tenant, item.item_id, item.text_digest) for item in recent]
     window: list[ItemState] = []
     missing: dict[ItemKey, RecentItem] = {}
-    for recent in state.recent[len(state.recent) - length :]:
-        key = (tenant, recent.item_id, recent.text_digest)
-        if recent.text_digest == 0 or key in known.gone:
+    for place, (key, item) in enumerate(zip(keys, known.items.find(keys), strict=True)):
+        if key[2] == 0 or key in known.gone:
             window.append(known.unknown_item)
-            continue
-        item = known.sent_items.get(key) or known.items.get(key)
-        if item is None:
-            missing[key] = recent
+        elif found := known.sent_items.get(key) or item:
+            window.append(found.state)
         else:
-            window.append(item.state)
+            missing[key] = recent[place]
     if missing:
         raise _Refused(UserResult(status=RESULT_STATUS_NEED_ITEMS, need_items=missing.values()))
     return window

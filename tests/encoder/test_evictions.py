@@ -98,8 +98,8 @@ def test_users_are_kept_within_bytes_and_the_least_recent_goes_first(pasts):
     for place, past in enumerate(pasts[:3]):
         cache.put(("", str(place)), past)
 
-    assert cache.get(("", "0")) is None
-    assert cache.get(("", "2")) is pasts[2]
+    assert cache.find(("", "0")) is None
+    assert cache.find(("", "2")) is pasts[2]
 
 
 def test_a_user_larger_than_the_cache_is_not_kept(pasts):
@@ -107,7 +107,7 @@ def test_a_user_larger_than_the_cache_is_not_kept(pasts):
 
     cache.put(("", "u"), pasts[0])
 
-    assert cache.get(("", "u")) is None
+    assert cache.find(("", "u")) is None
 
 
 def test_nobody_stays_for_long_without_an_event(pasts):
@@ -115,7 +115,7 @@ def test_nobody_stays_for_long_without_an_event(pasts):
 
     cache.put(("", "u"), pasts[0])
 
-    assert cache.get(("", "u")) is None
+    assert cache.find(("", "u")) is None
 
 
 def test_a_past_without_a_window_goes_on_with_the_segment_alone(pasts):
