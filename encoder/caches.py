@@ -4,12 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from cachetools import LRUCache, TLRUCache
+from cachetools import LRUCache
 from prometheus_client import Counter, Gauge
 
 from encoder.items import ItemState
 from encoder.segment_rows import Memory
-from encoder.user_past import UserPast
 
 LOOKUPS = Counter(
     "freshet_encoder_cache_lookups_total", "Lookups in the worker's caches.", ["cache", "found"]
@@ -92,28 +91,3 @@ class BlockCache:
         if block.nbytes <= self._blocks.maxsize:
             self._blocks[digest] = block
         HELD.labels("blocks").set(self._blocks.currsize)
-
-
-UserName = tuple[str, str]
-"""(tenant, user_id)"""
-
-
-class UserCache:
-    """What users' newest refreshes left to the next, least recently used out first, bounded by
-    bytes. Nobody's stays for longer than `idle_s` without an event: an erased user's neither."""
-
-    def __init__(self, capacity_bytes: int, idle_s: float) -> None:
-        self._pasts: TLRUCache[UserName, UserPast] = TLRUCache(
-            capacity_bytes,
-            ttu=lambda name, past, now: now + idle_s,
-            getsizeof=lambda past: past.nbytes,
-        )
-        self._lookups = _Lookups("users")
-
-    def find(self, name: UserName) -> UserPast | None:
-        return self._lookups.counted([self._pasts.get(name)])[0]
-
-    def put(self, name: UserName, past: UserPast) -> None:
-        if past.nbytes <= self._pasts.maxsize:
-            self._pasts[name] = past
-        HELD.labels("users").set(self._pasts.currsize)

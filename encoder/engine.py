@@ -1,12 +1,12 @@
 """From checked states of users to interest vectors: where wire values become tensors, and back.
 
 One call computes a batch of users of any lengths: closed segments that have no memory block yet,
-open segments, then the LLM over the recent items. It is a pure function of the model and its
-arguments: what a user's refresh leaves to the next (`UserPast`) goes out and comes in again, and
-changes what is computed, not what comes out. Caches live above it (encoder/worker.py).
+open segments, then the LLM over the recent items. What comes out is a function of the model and the
+arguments; what an earlier call left in the users' slots changes what is computed. Caches of items
+and blocks live above it (encoder/worker.py).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from encoder.codebook import Codes, Floats
 from encoder.config import ModelConfig
 from encoder.items import NO_VECTOR, ItemState, ItemStates, ItemTower
 from encoder.passes import Compiling, Found, light_routes, llm_routes
+from encoder.past import NOBODY
 from encoder.segment_rows import Memory, Row, as_tensors, no_block
 from encoder.texts import item_tokens
-from encoder.user_past import SegmentPast, UserPast, WindowPast
+from encoder.user_slots import Kept, UserName, UserSlots, write
 from encoder.window_rows import WindowRow, as_windows
 from protos.segments import Columns
 
@@ -37,37 +38,20 @@ class UserInput:
     """The window of recent items, oldest first; not read when `refine` is False."""
     refine: bool
     digests: Sequence[bytes] = ()
-    """Of the blocks; without them no past is good."""
-    past: UserPast | None = None
+    """Of the blocks, where the user has a name."""
+    name: UserName | None = None
+    """Under which something may be kept for the next call."""
 
     @property
     def n_tokens(self) -> int:
-        """About how much work it is: events and items to compute, those of a past left out."""
+        """How many events and items there are at most to compute."""
         segments = [block for block in self.blocks if isinstance(block, Columns)]
         events = len(self.open_segment.actions) + sum(len(s.actions) for s in segments)
-        items = len(self.window) if self.refine else 0
-        if self.past is not None:
-            events -= len(self.past.segment.segment.actions)
-            items -= 0 if self.past.window is None else len(self.past.window.items)
-        return max(1, events) + max(0, items)
+        return max(1, events) + (len(self.window) if self.refine else 0)
 
     def digests_before(self, place: int, n_blocks: int) -> Sequence[bytes]:
         """Return the digests of the blocks that the segment at a place reads, oldest first."""
         return self.digests[max(0, place - n_blocks) : place]
-
-    def past_of(self, place: int, segment: Columns, n_blocks: int) -> Tensor | None:
-        """Return what was computed before of the segment at a place, or None."""
-        if self.past is None or len(self.digests) != len(self.blocks):
-            return None
-        return self.past.segment.shared(self.digests_before(place, n_blocks), segment)
-
-    def window_row(self, n_kept: int) -> WindowRow:
-        """Return what of the window is to be computed."""
-        past = None if self.past is None else self.past.window
-        n_past = 0 if past is None else past.n_shared(self.window)
-        if past is None or not n_past:
-            return WindowRow(self.window)
-        return WindowRow(self.window, n_past, past.states[:, :, :, : n_past * n_kept])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +60,7 @@ class UserOutput:
     weights: Floats  # (K,), sum to 1
     memories: Sequence[Memory]
     """Of the blocks that came as segments, in their order."""
-    past: UserPast | None = None
+    is_finite: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +74,24 @@ class Engine:
     """The model on its device. Not thread-safe: one thread computes."""
 
     def __init__(
-        self, bundle: Bundle, device: str = "cpu", compiled_folder: Path | None = None
+        self,
+        bundle: Bundle,
+        device: str = "cpu",
+        *,
+        users: UserSlots | None = None,
+        compiled_folder: Path | None = None,
     ) -> None:
         """
         Args:
             bundle: its model is on the device.
+            users: on the same device; None keeps nothing of anybody.
             compiled_folder: where compiled passes are kept; None compiles nothing.
         """
         self.bundle = bundle
         self.config = bundle.config
         self.device = torch.device(device)
         model = bundle.model
+        self._users = users or UserSlots(model, self.device)
         where = None
         if compiled_folder is not None:
             where = Compiling(compiled_folder, bundle.model_version)
@@ -108,8 +99,6 @@ class Engine:
         self._llm = llm_routes(model, where)
         # A bank of no or one block would be another graph.
         self._fillers = [no_block(self.config)] * 2 if where else []
-        self._no_events = model.light.no_past(self.device)
-        self._no_items = model.tower.llm.no_past(self.device)
         self._item_shape = (self.config.n_kept, model.tower.llm.width)
 
     def encode_items(self, texts: Sequence[str], item_rows: Sequence[int]) -> EncodedItems:
@@ -141,24 +130,44 @@ class Engine:
         return self.encode_items([""], [NO_VECTOR]).states[0]
 
     @torch.inference_mode()
-    def refresh(self, users: Sequence[UserInput], *, keep_past: bool = False) -> list[UserOutput]:
+    def refresh(self, users: Sequence[UserInput]) -> list[UserOutput]:
         """Compute interests of a batch of users; every user has at least one event.
 
-        Args:
-            users: what they bring as `past` need not be computed again.
-            keep_past: whether outputs have pasts.
+        Numbers that are not finite come out where blocks hold too great ones, and are not kept.
         """
-        plan = _Plan(users, self.config.n_blocks, self._fillers)
+        held = self._users.take([user.name for user in users])
+        try:
+            outputs = self._refresh(users, held)
+        except BaseException:
+            self._users.drop(held)
+            raise
+        for user, kept, output in zip(users, held, outputs, strict=True):
+            if not output.is_finite:
+                self._users.drop([kept])
+            elif user.name is not None:
+                digests = user.digests_before(len(user.blocks), self.config.n_blocks)
+                items = user.window if user.refine else kept.items
+                new = Kept(kept.slot, digests, user.open_segment, items)
+                self._users.keep(user.name, new)
+        return outputs
+
+    def _refresh(self, users: Sequence[UserInput], held: Sequence[Kept]) -> list[UserOutput]:
+        plan = _Plan(users, held, self.config.n_blocks, self._fillers)
         bank, memories = self._closed(plan)
         results = _Results(len(users), self.config, self.device)
         self._open(plan.open_rows, bank, results)
-        self._refine(users, results)
+        self._refine(users, held, results)
         vectors = results.interests.cpu().numpy()
         weights = results.weight_logits.softmax(dim=-1).cpu().numpy()
-        pasts = results.pasts(users, self.config.n_blocks) if keep_past else [None] * len(users)
+        is_finite = np.isfinite(vectors).all(axis=(1, 2)) & np.isfinite(weights).all(axis=1)
         return [
-            UserOutput(vectors[place], weights[place], [memories[row] for row in rows], past)
-            for place, (rows, past) in enumerate(zip(plan.closed_of, pasts, strict=True))
+            UserOutput(
+                vectors[place],
+                weights[place],
+                [memories[row] for row in rows],
+                bool(is_finite[place]),
+            )
+            for place, rows in enumerate(plan.closed_of)
         ]
 
     def _closed(self, plan: "_Plan") -> tuple[Tensor | None, Sequence[Memory]]:
@@ -170,35 +179,49 @@ class Engine:
             bank = torch.from_numpy(joined.reshape(shape)).to(self.device)
         if not plan.closed_rows:
             return bank, ()
-        light = self.bundle.model.light
-        rows, past = as_tensors(plan.closed_rows, self._no_events, n_samples=0)
-        made = light(rows.to(self.device), bank, past).memory
+        rows, past = as_tensors(plan.closed_rows, self._users.segments, n_samples=0)
+        made = self.bundle.model.light(rows.to(self.device), bank, past).memory
         return made if bank is None else torch.cat([bank, made]), made.cpu().numpy()
 
     def _open(self, rows: Sequence[Row], bank: Tensor | None, results: "_Results") -> None:
+        pool = self._users.segments
         for places, route in self._light.groups([row.n_new for row in rows]):
             some = [rows[place] for place in places]
-            tensors, past = as_tensors(some, self._no_events, n_samples=1, padding=route.padding)
+            tensors, past = as_tensors(some, pool, n_samples=1, padding=route.padding)
             found = route.compute(tensors.to(self.device), bank, past)
             results.put(places, found)
-            for place, row, new in zip(places, some, found.states, strict=False):
-                results.segments[place] = _extended(row.past, new, row.n_new)
+            self._write(pool, some, found.states, 1)
 
-    def _refine(self, users: Sequence[UserInput], results: "_Results") -> None:
-        n_kept = self.config.n_kept
+    def _refine(
+        self, users: Sequence[UserInput], held: Sequence[Kept], results: "_Results"
+    ) -> None:
+        pool = self._users.windows
         refined = [place for place, user in enumerate(users) if user.refine]
-        rows = [users[place].window_row(n_kept) for place in refined]
+        rows = [
+            WindowRow(users[n].window, held[n].slot, held[n].n_items(users[n].window))
+            for n in refined
+        ]
         for group, route in self._llm.groups([row.n_new for row in rows]):
             some, places = [rows[n] for n in group], [refined[n] for n in group]
-            windows = as_windows(some, self._no_items, self._item_shape, route.padding)
+            windows = as_windows(some, pool, self._item_shape, route.padding)
             fillers = places[:1] * (len(windows.counts) - len(places))
             coarse = results.interests[places + fillers].unsqueeze(1)
             found = route.compute(
                 windows.kept, windows.is_kept, coarse, windows.counts, windows.before
             )
             results.put(places, found)
-            for place, row, new in zip(places, some, found.states, strict=False):
-                results.windows[place] = _extended(row.past, new, row.n_new * n_kept)
+            self._write(pool, some, found.states, self.config.n_kept)
+
+    def _write(
+        self, pool: Tensor, rows: Sequence[Row | WindowRow], states: Tensor, n_tokens: int
+    ) -> None:
+        """Write what is new of rows, n tokens an event or item, into their slots."""
+        named = [place for place, row in enumerate(rows) if row.slot != NOBODY]
+        if named:
+            slots = [rows[place].slot for place in named]
+            first = [rows[place].n_past * n_tokens for place in named]
+            slots_of, first_of = torch.tensor([slots, first], device=self.device)
+            write(pool, slots_of, first_of, states[torch.tensor(named, device=self.device)])
 
 
 class _Results:
@@ -207,10 +230,6 @@ class _Results:
     def __init__(self, n_users: int, config: ModelConfig, device: torch.device) -> None:
         self.interests = torch.zeros((n_users, config.n_interests, config.dim), device=device)
         self.weight_logits = torch.zeros((n_users, config.n_interests), device=device)
-        self.segments: list[Tensor | None] = [None] * n_users
-        """(layers, 2, H, n, head width): keys and values of the open segment's events."""
-        self.windows: list[Tensor | None] = [None] * n_users
-        """The same of the window's tokens, where it was computed."""
 
     def put(self, places: Sequence[int], found: Found) -> None:
         """Take what a pass found for some users; it may have more rows."""
@@ -218,28 +237,16 @@ class _Results:
         self.interests[chosen] = found.interests[: len(places)].float()
         self.weight_logits[chosen] = found.weight_logits[: len(places)].float()
 
-    def pasts(self, users: Sequence[UserInput], n_blocks: int) -> Iterator[UserPast]:
-        """Yield what these users' next refresh can go on from."""
-        for user, segment, window in zip(users, self.segments, self.windows, strict=True):
-            assert segment is not None  # every user has an open segment, empty or not
-            digests = user.digests_before(len(user.blocks), n_blocks)
-            items = None if user.past is None else user.past.window
-            if window is not None:
-                items = WindowPast(user.window, window)
-            yield UserPast(SegmentPast(digests, user.open_segment, segment), items)
-
-
-def _extended(before: Tensor | None, new: Tensor, n_new: int) -> Tensor:
-    """Return (layers, 2, H, n, head width) with what is new behind it, in memory of its own."""
-    own = new[:, :, :, :n_new]
-    return own.clone() if before is None else torch.cat([before, own], dim=3)
-
 
 class _Plan:
     """Rows of all users, and where the blocks that they read lie in the bank."""
 
     def __init__(
-        self, users: Sequence[UserInput], n_blocks: int, fillers: Sequence[Memory]
+        self,
+        users: Sequence[UserInput],
+        held: Sequence[Kept],
+        n_blocks: int,
+        fillers: Sequence[Memory],
     ) -> None:
         """
         Args:
@@ -252,19 +259,20 @@ class _Plan:
         self.open_rows: list[Row] = []
         known = sum(not isinstance(b, Columns) for user in users for b in user.blocks)
         n_stored = len(fillers) + known
-        for user in users:
+        for user, kept in zip(users, held, strict=True):
             places: list[int] = []
             rows: list[int] = []
             for index, block in enumerate(user.blocks):
                 if isinstance(block, Columns):
                     prior = places[: -1 - n_blocks : -1]
-                    past = user.past_of(index, block, n_blocks)
+                    n_past = kept.n_events(user.digests_before(index, n_blocks), block)
                     places.append(n_stored + len(self.closed_rows))
                     rows.append(len(self.closed_rows))
-                    self.closed_rows.append(Row(block, prior, past))
+                    self.closed_rows.append(Row(block, prior, kept.slot, n_past))
                 else:
                     places.append(len(self.stored))
                     self.stored.append(block)
             self.closed_of.append(rows)
-            past = user.past_of(len(places), user.open_segment, n_blocks)
-            self.open_rows.append(Row(user.open_segment, places[: -1 - n_blocks : -1], past))
+            prior = places[: -1 - n_blocks : -1]
+            n_past = kept.n_events(user.digests_before(len(places), n_blocks), user.open_segment)
+            self.open_rows.append(Row(user.open_segment, prior, kept.slot, n_past))

@@ -164,14 +164,14 @@ class GroupedLlm(nn.Module):
         states = self._run(self._layers[second:], states, positions, mask, seam)
         return cast(Tensor, cast(nn.Module, self.llm.norm)(states)), seam.new
 
-    def no_past(self, device: torch.device) -> Tensor:
-        """Return a past of no tokens, (middle and deep layers, 2, H, 0, head width)."""
+    def past_shape(self, n_tokens: int) -> tuple[int, ...]:
+        """Return (middle and deep layers, 2, H, n, head width), of what n tokens leave to later
+        ones."""
         config = cast(PretrainedConfig, self.llm.config)
         n_heads = config.num_attention_heads
         n_read = getattr(config, "num_key_value_heads", None) or n_heads
         head_width = getattr(config, "head_dim", None) or self.width // n_heads
-        n_layers = len(self._layers) - self.cuts[0]
-        return torch.zeros((n_layers, 2, n_read, 0, head_width), device=device)
+        return (len(self._layers) - self.cuts[0], 2, n_read, n_tokens, head_width)
 
     @property
     def _layers(self) -> Sequence[nn.Module]:

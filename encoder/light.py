@@ -162,11 +162,10 @@ class LightRecommender(nn.Module):
             events=[left.events for left in written],
         )
 
-    def no_past(self, device: torch.device) -> Tensor:
-        """Return a past of no events, (layers, 2, H, 0, head width)."""
+    def past_shape(self, n_events: int) -> tuple[int, ...]:
+        """Return (layers, 2, H, n, head width), of what n events leave to later ones."""
         cfg = self.config
-        shape = (cfg.light_layers, 2, cfg.light_heads, 0, cfg.light_width // cfg.light_heads)
-        return torch.zeros(shape, device=device)
+        return (cfg.light_layers, 2, cfg.light_heads, n_events, cfg.light_width // cfg.light_heads)
 
     def _events(self, rows: Rows) -> Tensor:
         """Return (R, S', width)."""

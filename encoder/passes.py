@@ -131,11 +131,10 @@ class _Compiled:
 
 def light_routes(model: Recommender, compiling: Compiling | None) -> Routes:
     config = model.config
-    padding = Padding(N_ROWS, N_NEW, config.segment_size, config.n_blocks)
+    padding = Padding(N_ROWS, N_NEW, config.n_blocks, has_past=True)
     return Routes(LightPass(model), padding, compiling)
 
 
 def llm_routes(model: Recommender, compiling: Compiling | None) -> Routes:
-    config = model.config
-    padding = Padding(N_ROWS, N_NEW, config.recent_size * config.n_kept)
+    padding = Padding(N_ROWS, N_NEW, has_past=True)
     return Routes(LlmPass(model), padding, compiling)

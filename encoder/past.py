@@ -21,48 +21,33 @@ class Padding:
     n_rows: int = 1
     n_new: int = 1
     """Events, or items."""
-    n_past: int = 0
-    """Events, or tokens of items."""
     n_blocks: int = 0
+    has_past: bool = False
+    """Whether they have a past, be it of no length."""
 
 
 NO_PADDING = Padding()
 
 
+NOBODY = 0
+"""The slot that holds nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Past:
-    """Of R rows, padded on the right to the longest."""
+    """Of R rows."""
 
-    states: Tensor  # (R, layers, 2, H, n, head width): keys and values
-    lengths: Tensor  # (R,) int: events, or items
+    pool: Tensor  # (slots, layers, 2, H, n, head width): keys and values
+    slots: Tensor  # (R,) int: each row's
+    lengths: Tensor  # (R,) int: events, or items, that are good
 
     @property
     def n_tokens(self) -> int:
-        return self.states.shape[4]
+        return self.pool.shape[4]
 
     def of_layer(self, layer: int) -> KeysValues:
-        keys, values = self.states[:, layer].unbind(dim=1)
+        keys, values = self.pool[:, layer][self.slots].unbind(dim=1)
         return keys, values
-
-
-def padded(
-    states: Sequence[Tensor | None], nothing: Tensor, padding: Padding = NO_PADDING
-) -> Tensor:
-    """Return the keys and values of each row as one tensor, (R, layers, 2, H, n, head width).
-
-    Args:
-        states: (layers, 2, H, its own n, head width) of each row, or None.
-        nothing: the same with n = 0.
-    """
-    rows = [nothing if one is None else one for one in states]
-    longest = max(padding.n_past, *(one.shape[3] for one in rows))
-    n_rows = max(len(rows), padding.n_rows)
-    if n_rows == 1:
-        return rows[0].unsqueeze(0)
-    found = nothing.new_zeros((n_rows, *nothing.shape[:3], longest, nothing.shape[4]))
-    for row, one in enumerate(rows):
-        found[row, ..., : one.shape[3], :] = one
-    return found
 
 
 def stacked(layers: Sequence[KeysValues]) -> Tensor:

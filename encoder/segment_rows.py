@@ -15,8 +15,10 @@ from torch import Tensor
 
 from encoder.config import ModelConfig
 from encoder.light import NO_BLOCK, Rows
-from encoder.past import NO_PADDING, Padding, Past, padded
+from encoder.past import NO_PADDING, NOBODY, Padding, Past
 from protos.segments import Columns
+
+Places = npt.NDArray[np.int64]
 
 Memory = npt.NDArray[np.float16]
 """(layers, 2, M, width): a memory block."""
@@ -29,12 +31,9 @@ class Row:
     segment: Columns
     prior: Sequence[int]
     """Places in the bank of the blocks that it reads, newest first."""
-    past: Tensor | None = None
-    """(layers, 2, H, n, head width) of its first n events, or None."""
-
-    @property
-    def n_past(self) -> int:
-        return 0 if self.past is None else self.past.shape[3]
+    slot: int = NOBODY
+    n_past: int = 0
+    """Its first events, which the slot has."""
 
     @property
     def n_new(self) -> int:
@@ -42,12 +41,12 @@ class Row:
 
 
 def as_tensors(
-    rows: Sequence[Row], nothing: Tensor, *, n_samples: int, padding: Padding = NO_PADDING
+    rows: Sequence[Row], pool: Tensor, *, n_samples: int, padding: Padding = NO_PADDING
 ) -> tuple[Rows, Past | None]:
     """Return rows on the CPU, and what was computed before, where that is or shall be padded.
 
     Args:
-        nothing: (layers, 2, H, 0, head width), a past of no events.
+        pool: (slots, layers, 2, H, S + 1, head width)
         n_samples: 1 to read interests at the end of each segment, 0 for its memory alone.
         padding: rows beyond those that there are have no events.
     """
@@ -60,13 +59,13 @@ def as_tensors(
     actions = np.zeros((n_rows, longest), np.uint8)
     gaps = np.zeros((n_rows, longest), np.int64)
     prior = np.full((n_rows, n_prior), NO_BLOCK, np.int64)
-    lengths, n_past = np.zeros((2, n_rows), np.int64)
+    lengths, n_past, slots = np.zeros((3, n_rows), np.int64)
     for place, row in enumerate(rows):
         n, first, segment = row.n_new, row.n_past, row.segment
         codes[place, :n], is_coded[place, :n] = segment.codes[first:], segment.coded[first:]
         actions[place, :n], gaps[place, :n] = segment.actions[first:], segment.gaps[first:]
         prior[place, : len(row.prior)] = row.prior
-        lengths[place], n_past[place] = n, first
+        lengths[place], n_past[place], slots[place] = n, first, row.slot
     found = Rows(
         codes=torch.from_numpy(codes),
         is_coded=torch.from_numpy(is_coded),
@@ -76,10 +75,26 @@ def as_tensors(
         prior=torch.from_numpy(prior),
         counts=torch.from_numpy(np.repeat((lengths + n_past)[:, None], n_samples, axis=1)),
     )
-    if not padding.n_past and not n_past.any():
-        return found, None
-    states = padded([row.past for row in rows], nothing, padding)
-    return found, Past(states, torch.from_numpy(n_past).to(states.device))
+    return found, past_of(pool, slots, n_past, 1, padding)
+
+
+def past_of(
+    pool: Tensor, slots: Places, n_past: Places, n_tokens: int, padding: Padding
+) -> Past | None:
+    """Return the past of rows, or None where there is none.
+
+    Args:
+        slots: (R,)
+        n_past: (R,) events or items.
+        n_tokens: of each.
+    """
+    if not padding.has_past:
+        longest = int(n_past.max())
+        if not longest:
+            return None
+        pool = pool[:, :, :, :, : longest * n_tokens]
+    device = pool.device
+    return Past(pool, torch.from_numpy(slots).to(device), torch.from_numpy(n_past).to(device))
 
 
 def no_block(config: ModelConfig) -> Memory:

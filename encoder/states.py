@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from encoder.caches import BlockCache, ItemCache, ItemKey, KnownItem, UserCache, UserName
+from encoder.caches import BlockCache, ItemCache, ItemKey, KnownItem
 from encoder.config import ModelConfig
 from encoder.engine import UserInput
 from encoder.items import ItemState
@@ -48,7 +48,6 @@ class Known:
 
     items: ItemCache
     blocks: BlockCache
-    users: UserCache
     sent_items: Mapping[ItemKey, KnownItem]
     """Of this very request; cannot be evicted meanwhile."""
     gone: frozenset[ItemKey]
@@ -57,7 +56,6 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class CheckedState:
-    name: UserName
     user: UserInput
     sent_as_segments: Sequence[int]
     """Places in `user.blocks` of the blocks whose memory the sender lacks."""
@@ -100,9 +98,7 @@ def _check(state: UserState, config: ModelConfig, versions: Versions, known: Kno
     refine = state.tier != TIER_LIGHT
     window = _window(state, tenant, config, known) if refine else []
     name = (tenant, state.user_id)
-    past = known.users.find(name)
-    user = UserInput(blocks, open_segment, window, refine, digests, past)
-    return CheckedState(name, user, sent)
+    return CheckedState(UserInput(blocks, open_segment, window, refine, digests, name), sent)
 
 
 def _check_counts(state: UserState, n_open: int, config: ModelConfig) -> None:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from encoder.items import ItemState
 from encoder.llm import PastItems
-from encoder.past import NO_PADDING, Padding, Past, padded
+from encoder.past import NO_PADDING, NOBODY, Padding
+from encoder.segment_rows import past_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +19,9 @@ class WindowRow:
 
     items: Sequence[ItemState]
     """All of them, oldest first."""
+    slot: int = NOBODY
     n_past: int = 0
-    past: Tensor | None = None
-    """(layers, 2, H, n * t, head width) of the first n items, or None."""
+    """Its first items, which the slot has."""
 
     @property
     def n_new(self) -> int:
@@ -39,36 +40,40 @@ class Windows:
 
 def as_windows(
     rows: Sequence[WindowRow],
-    nothing: Tensor,
+    pool: Tensor,
     item_shape: tuple[int, int],
     padding: Padding = NO_PADDING,
 ) -> Windows:
-    """Return rows as tensors on the device of `nothing`.
+    """Return rows as tensors on the device of `pool`.
 
     Args:
-        nothing: (layers, 2, H, 0, head width), a past of no items.
+        pool: (slots, layers, 2, H, (R + 1) * t, head width)
         item_shape: t tokens, F
         padding: rows beyond those that there are have no items.
     """
-    device = nothing.device
+    device, n_kept = pool.device, item_shape[0]
     n_rows = max(len(rows), padding.n_rows)
-    filler = [0] * (n_rows - len(rows))
-    n_past = [row.n_past for row in rows] + filler
-    counts = torch.tensor([len(row.items) for row in rows] + filler, device=device)
+    counts, n_past, slots = np.zeros((3, n_rows), np.int64)
+    for place, row in enumerate(rows):
+        counts[place], n_past[place], slots[place] = len(row.items), row.n_past, row.slot
     new = [row.items[row.n_past :] for row in rows]
-    is_kept = _is_kept(new, n_rows, padding.n_new, item_shape[0])
-    kept = nothing.new_zeros((*is_kept.shape[:2], *item_shape))
+    is_kept = _is_kept(new, n_rows, padding.n_new, n_kept)
+    kept = pool.new_zeros((*is_kept.shape[:2], *item_shape))
     if states := [item.kept for items in new for item in items]:
         places = [(row, place) for row, items in enumerate(new) for place in range(len(items))]
         kept[tuple(torch.tensor(places, device=device).T)] = torch.stack(states)
+    past = past_of(pool, slots, n_past, n_kept, padding)
     before = None
-    if padding.n_past or any(n_past):
-        joined = padded([row.past for row in rows], nothing, padding)
+    if past is not None:
         old = [row.items[: row.n_past] for row in rows]
-        were_kept = _is_kept(old, n_rows, joined.shape[4] // item_shape[0], item_shape[0])
-        lengths = torch.tensor(n_past, device=device)
-        before = PastItems(Past(joined, lengths), torch.from_numpy(were_kept).to(device))
-    return Windows(kept, torch.from_numpy(is_kept).to(device), counts.unsqueeze(1), before)
+        were_kept = _is_kept(old, n_rows, past.n_tokens // n_kept, n_kept)
+        before = PastItems(past, torch.from_numpy(were_kept).to(device))
+    return Windows(
+        kept,
+        torch.from_numpy(is_kept).to(device),
+        torch.from_numpy(counts[:, None]).to(device),
+        before,
+    )
 
 
 def _is_kept(

@@ -7,19 +7,21 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+
+import torch
 
 from encoder.batching import Batcher
 from encoder.bundle import Bundle
-from encoder.caches import BlockCache, ItemCache, ItemKey, KnownItem, UserCache
+from encoder.caches import BlockCache, ItemCache, ItemKey, KnownItem
 from encoder.codebook import Floats
 from encoder.engine import EncodedItems, Engine, UserInput, UserOutput
 from encoder.items import NO_VECTOR
 from encoder.segment_rows import Memory
 from encoder.sessions import SessionStep, session_input
 from encoder.settings import EncoderSettings
-from encoder.states import CheckedState, Known, Versions, check_state
+from encoder.states import CheckedState, Known, Versions, check_state, invalid
+from encoder.user_slots import UserSlots
 from protos.keys import text_digest
 from protos.rec.v1.encoder_pb2 import UserResult, UserState
 from protos.segments import Columns
@@ -79,16 +81,23 @@ class Worker:
         """
         self.bundle = bundle
         self.versions = Versions(bundle.model_version, bundle.codebook_version)
-        self._engine = Engine(bundle, settings.device, compiled_folder)
+        self._slots = UserSlots(
+            bundle.model,
+            torch.device(settings.device),
+            n_bytes=settings.max_cached_user_bytes,
+            idle_s=settings.max_user_idle_s,
+        )
+        self._engine = Engine(
+            bundle, settings.device, users=self._slots, compiled_folder=compiled_folder
+        )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="torch")
         self._items = ItemCache(settings.max_cached_items)
         self._blocks = BlockCache(settings.max_cached_block_bytes)
-        self._pasts = UserCache(settings.max_cached_user_bytes, settings.max_user_idle_s)
         self._rows = {item_id: row for row, item_id in enumerate(bundle.catalogue.item_ids)}
         self._unknown = self._engine.unknown_item()
         self._users = Batcher[UserInput, UserOutput](
             "users",
-            partial(self._engine.refresh, keep_past=True),
+            self._engine.refresh,
             self._thread,
             max_tokens=settings.max_batch_tokens,
             max_wait_ms=settings.max_queue_delay_ms,
@@ -138,7 +147,6 @@ class Worker:
         known = Known(
             self._items,
             self._blocks,
-            self._pasts,
             {named.key: item.known for named, item in zip(texts, sent, strict=True)},
             gone,
             self._unknown,
@@ -150,7 +158,7 @@ class Worker:
             *(self._users.submit(s.user, s.user.n_tokens, deadline) for s in ready)
         )
         computed = iter([Computed(*pair) for pair in zip(ready, outputs, strict=True)])
-        return [self._keep(next(computed)) if isinstance(s, CheckedState) else s for s in checked]
+        return [self._kept(next(computed)) if isinstance(s, CheckedState) else s for s in checked]
 
     async def encode(self, texts: Sequence[NamedText], deadline: float | None) -> list[EncodedItem]:
         """Encode items and remember them. Raises as `refresh`."""
@@ -181,11 +189,11 @@ class Worker:
         await self._texts.close()
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def _keep(self, computed: Computed) -> Computed:
+    def _kept(self, computed: Computed) -> Computed | UserResult:
+        if not computed.output.is_finite:
+            return invalid("blocks hold numbers so great that no interests come of them")
         for digest, memory in computed.made():
             self._blocks.put(digest, memory)
-        if (past := computed.output.past) is not None:
-            self._pasts.put(computed.checked.name, past)
         return computed
 
     def _encode(self, texts: Sequence[NamedText]) -> list[EncodedItem]:

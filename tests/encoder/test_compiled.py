@@ -8,8 +8,9 @@ import torch
 
 from encoder.engine import Engine
 from encoder.passes import N_NEW
+from encoder.user_slots import UserSlots
 from protos.errors import NotReady
-from tests.encoder.test_user_past import User, assert_same, from_scratch
+from tests.encoder.test_user_slots import User, assert_same, from_scratch
 from tests.encoder.tiny import CONFIG, deeper, make_bundle
 
 SIZE = CONFIG.segment_size
@@ -25,7 +26,9 @@ pytestmark = [
 def engines(request, tmp_path_factory):
     block, kept_tokens = request.param
     bundle = make_bundle(replace(deeper(), light_block=block, kept_tokens=kept_tokens))
-    return Engine(bundle), Engine(bundle, compiled_folder=tmp_path_factory.mktemp("compiled"))
+    folder = tmp_path_factory.mktemp("compiled")
+    slots = UserSlots(bundle.model, torch.device("cpu"), n_bytes=2**20)
+    return Engine(bundle), Engine(bundle, users=slots, compiled_folder=folder)
 
 
 def test_going_on_event_by_event_equals_plain_passes(engines):
@@ -34,7 +37,7 @@ def test_going_on_event_by_event_equals_plain_passes(engines):
     for n_events in range(1, 5 * SIZE):
         state = user.state(n_events)
 
-        output = compiled.refresh([state], keep_past=True)[0]
+        output = compiled.refresh([state])[0]
 
         assert_same(output, plain.refresh([from_scratch(state)])[0])
         user.remember(output)
@@ -50,7 +53,7 @@ def test_batches_of_users_with_few_and_many_new_events_equal_plain_passes(engine
             counts[place] += 1 + (step * place) % (N_NEW + 2)
             states.append(user.state(counts[place], refine=(place + step) % 3 > 0))
 
-        outputs = compiled.refresh(states, keep_past=True)
+        outputs = compiled.refresh(states)
 
         wholes = plain.refresh([from_scratch(state) for state in states])
         for user, output, whole in zip(users, outputs, wholes, strict=True):

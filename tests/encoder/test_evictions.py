@@ -3,17 +3,13 @@
 import numpy as np
 import pytest
 
-from encoder.caches import UserCache
-from encoder.engine import Engine
 from encoder.settings import EncoderSettings
-from encoder.user_past import SegmentPast, UserPast
 from encoder.worker import Computed, NamedText, Worker
 from protos.keys import text_digest
 from protos.rec.v1 import encoder_pb2 as pb
 from protos.rec.v1.interests_pb2 import TIER_LIGHT, TIER_REFINED
 from tests.encoder.test_light import CLOSE_OVER_BLOCKS
-from tests.encoder.test_user_past import User
-from tests.encoder.tiny import make_bundle, make_user
+from tests.encoder.tiny import make_user
 
 N_EVENTS, N_USERS = 2_000, 12
 
@@ -57,7 +53,7 @@ async def test_random_evictions_change_no_answer(bundle):
     everything = Worker(bundle, EncoderSettings(max_cached_user_bytes=1, max_cached_block_bytes=1))
     await worker.warm_up()
     await everything.warm_up()
-    caches = [worker._pasts._pasts, worker._blocks._blocks, worker._items._pinned]
+    caches = [worker._blocks._blocks, worker._items._pinned]
     sender = Sender(bundle, worker)
     rng = np.random.default_rng(0)
     counts = np.zeros(N_USERS, int)
@@ -70,7 +66,9 @@ async def test_random_evictions_change_no_answer(bundle):
         user = make_user(bundle, int(counts[place]), place, user_id=f"u{place}", tier=tier)
         if rng.random() < 0.1:
             lose(caches[int(rng.integers(len(caches)))], rng)
-        n_gone_on += ("default", f"u{place}") in caches[0]
+        if rng.random() < 0.05:
+            worker._slots.lose([name for name in worker._slots.names if rng.random() < 0.5])
+        n_gone_on += ("default", f"u{place}") in worker._slots.names
 
         wholes.append(user.with_segments())
         found.append(await sender.refresh(user))
@@ -84,42 +82,3 @@ async def test_random_evictions_change_no_answer(bundle):
     assert n_gone_on > N_EVENTS / 2
     await worker.close()
     await everything.close()
-
-
-@pytest.fixture
-def pasts():
-    engine = Engine(make_bundle())
-    users = [User(engine, seed) for seed in range(4)]
-    return [one.past for one in engine.refresh([u.state(5) for u in users], keep_past=True)]
-
-
-def test_users_are_kept_within_bytes_and_the_least_recent_goes_first(pasts):
-    cache = UserCache(2 * pasts[0].nbytes, idle_s=60)
-    for place, past in enumerate(pasts[:3]):
-        cache.put(("", str(place)), past)
-
-    assert cache.find(("", "0")) is None
-    assert cache.find(("", "2")) is pasts[2]
-
-
-def test_a_user_larger_than_the_cache_is_not_kept(pasts):
-    cache = UserCache(pasts[0].nbytes - 1, idle_s=60)
-
-    cache.put(("", "u"), pasts[0])
-
-    assert cache.find(("", "u")) is None
-
-
-def test_nobody_stays_for_long_without_an_event(pasts):
-    cache = UserCache(2**20, idle_s=0.0)
-
-    cache.put(("", "u"), pasts[0])
-
-    assert cache.find(("", "u")) is None
-
-
-def test_a_past_without_a_window_goes_on_with_the_segment_alone(pasts):
-    segment = pasts[0].segment
-
-    assert isinstance(segment, SegmentPast)
-    assert UserPast(segment, None).nbytes == segment.states.nbytes

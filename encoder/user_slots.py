@@ -1,0 +1,163 @@
+"""What users' refreshes leave to their next ones: keys and values, each user's in a slot.
+
+    segments   (slots, layers, 2, H, S + 1, head width)        of the open segment's events
+    windows    (slots, layers, 2, H, (R + 1) * t, head width)  of the window's tokens
+
+However many users a batch has, one operation reads what they left and one writes what is new. The
+last place of a slot takes what is only padding; slot 0 belongs to nobody and holds nothing: rows of
+which nothing is kept read and write there.
+
+Nothing is trusted by name: beside its slot stands what its contents were computed from, and they
+are good as far as the next state begins with the same. A slot may be lost at any time.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from cachetools import TTLCache
+from prometheus_client import Counter, Gauge
+from torch import Tensor
+
+from encoder.items import ItemState
+from encoder.model import Recommender
+from encoder.past import NOBODY
+from protos.segments import Columns
+
+LOOKUPS = Counter(
+    "freshet_encoder_user_lookups_total", "Users of whom something might be kept.", ["found"]
+)
+HELD = Gauge("freshet_encoder_user_slots", "Slots of users: in use, or all.", ["which"])
+
+UserName = tuple[str, str]
+"""(tenant, user_id)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A slot, and what its contents were computed from."""
+
+    slot: int = NOBODY
+    digests: Sequence[bytes] = ()
+    """Of the blocks that the open segment reads, oldest first."""
+    segment: Columns | None = None
+    items: Sequence[ItemState] = ()
+
+    def n_events(self, digests: Sequence[bytes], segment: Columns) -> int:
+        """Count the first events of a segment after these blocks that need not be computed: those
+        that are the same, but never the newest, from which queries start."""
+        if self.segment is None or list(self.digests) != list(digests):
+            return 0
+        n = min(len(self.segment.actions), len(segment.actions) - 1)
+        for name in ("codes", "coded", "actions", "gaps"):
+            n = _n_equal(getattr(self.segment, name), getattr(segment, name), n)
+        return max(0, n)
+
+    def n_items(self, items: Sequence[ItemState]) -> int:
+        """Count the first items that need not be computed; never the newest."""
+        n = max(0, min(len(self.items), len(items) - 1))
+        pairs = zip(self.items[:n], items, strict=False)
+        return next((place for place, (one, other) in enumerate(pairs) if one is not other), n)
+
+
+def _n_equal(ours: np.ndarray, theirs: np.ndarray, n: int) -> int:
+    """Count the first rows that are the same, at most n."""
+    if n <= 0:
+        return 0
+    if ours[:n].tobytes() == theirs[:n].tobytes():
+        return n
+    differs = (ours[:n] != theirs[:n]).reshape(n, -1).any(axis=1)
+    return int(differs.argmax())
+
+
+class UserSlots:
+    """As many slots as fit into some bytes; whoever was refreshed longest ago loses his first.
+
+    For the one thread that computes.
+    """
+
+    def __init__(
+        self, model: Recommender, device: torch.device, *, n_bytes: int = 0, idle_s: float = 3600.0
+    ) -> None:
+        """
+        Args:
+            n_bytes: of all slots.
+            idle_s: nobody keeps a slot for longer without an event: an erased user neither.
+        """
+        config = model.config
+        n_tokens = (config.recent_size + 1) * config.n_kept
+        segment = model.light.past_shape(config.segment_size + 1)
+        window = model.tower.llm.past_shape(n_tokens)
+        self.slot_bytes = 4 * int(np.prod(segment) + np.prod(window))
+        n_slots = n_bytes // self.slot_bytes
+        self.segments = _zeros((n_slots + 1, *segment), device)
+        self.windows = _zeros((n_slots + 1, *window), device)
+        self._free = list(range(n_slots, NOBODY, -1))
+        self._kept: TTLCache[UserName, Kept] = TTLCache(float("inf"), idle_s)
+        HELD.labels("all").set(n_slots)
+
+    def take(self, names: Sequence[UserName | None]) -> list[Kept]:
+        """Lend the slots of a batch of users until `keep` or `drop`; of those who had none, and of
+        nobody else, they hold nothing. The second of the same name gets nobody's."""
+        for _, expired in self._kept.expire():
+            self._free.append(expired.slot)
+        found = {name: self._kept.pop(name, None) for name in names if name}
+        n_found = sum(one is not None for one in found.values())
+        LOOKUPS.labels("true").inc(n_found)
+        LOOKUPS.labels("false").inc(len(found) - n_found)
+        held = []
+        for name in names:
+            if name in found:
+                held.append(found.pop(name) or Kept(self._new_slot()))
+            else:
+                held.append(Kept())
+        return held
+
+    def _new_slot(self) -> int:
+        if self._free:
+            return self._free.pop()
+        return self._kept.popitem()[1].slot if self._kept else NOBODY
+
+    def keep(self, name: UserName, kept: Kept) -> None:
+        """Give a slot back with its new contents."""
+        if kept.slot != NOBODY:
+            self._kept[name] = kept
+            HELD.labels("in use").set(len(self._kept))
+
+    def drop(self, held: Sequence[Kept]) -> None:
+        """Give slots back with contents that nobody knows, cleared: what is not visible counts for
+        nothing, unless it is not a number."""
+        for one in held:
+            if one.slot != NOBODY:
+                self.segments[one.slot].zero_()
+                self.windows[one.slot].zero_()
+                self._free.append(one.slot)
+
+    def lose(self, names: Sequence[UserName]) -> None:
+        """Forget some users."""
+        found = [self._kept.pop(name, None) for name in names]
+        self.drop([one for one in found if one])
+
+    @property
+    def names(self) -> list[UserName]:
+        return list(self._kept)
+
+
+def _zeros(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return zeros whose memory the system gives when it is first written, where it can."""
+    if device.type == "cpu":
+        return torch.from_numpy(np.zeros(shape, np.float32))
+    return torch.zeros(shape, device=device)
+
+
+def write(pool: Tensor, slots: Tensor, first: Tensor, states: Tensor) -> None:
+    """Write the states (R, layers, 2, H, n, head width) of n tokens a row into its slot.
+
+    Args:
+        slots: (R,)
+        first: (R,), the place of the first token; tokens beyond a slot go to its last place.
+    """
+    places = first.unsqueeze(1) + torch.arange(states.shape[4], device=pool.device)
+    last = pool.shape[4] - 1
+    pool[slots.unsqueeze(1), :, :, :, places.clamp_max(last)] = states.permute(0, 4, 1, 2, 3, 5)
