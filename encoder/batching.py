@@ -4,7 +4,7 @@ While a batch computes, new jobs gather; the next batch takes as many as fit its
 idle worker waits at most `max_wait_ms` for company. The queue is bounded: a job beyond it is
 refused at once with a hint when to come back. A job whose deadline has passed, or whose caller has
 gone, is dropped before it costs anything. A batch that fails is computed again job by job, so that
-one bad job harms no other.
+one bad job harms no other. When no job waits, work that can wait gets its turn, a bit at a time.
 """
 
 import asyncio
@@ -64,6 +64,7 @@ class Batcher(Generic[In, Out]):
         max_tokens: int,
         max_wait_ms: float,
         max_queued: int,
+        when_idle: Callable[[], bool] | None = None,
     ) -> None:
         """
         Args:
@@ -73,10 +74,11 @@ class Batcher(Generic[In, Out]):
             max_tokens: budget of a batch; a single job may exceed it.
             max_wait_ms: how long the first job of an idle worker waits for others.
             max_queued: jobs waiting, beyond which `submit` raises Overloaded.
+            when_idle: does a bit of other work on the executor; returns whether there was any.
         """
         self._lane, self._compute, self._executor = lane, compute, executor
         self._max_tokens, self._max_wait_s = max_tokens, max_wait_ms / 1000
-        self._max_queued = max_queued
+        self._max_queued, self._when_idle = max_queued, when_idle
         self._jobs: deque[_Job[In, Out]] = deque()
         self._arrived = asyncio.Event()
         self._task = asyncio.create_task(self._run())
@@ -119,6 +121,17 @@ class Batcher(Generic[In, Out]):
             while batch := self._take():
                 await self._answer(batch)
             self._arrived.clear()
+            await self._idle()
+
+    async def _idle(self) -> None:
+        """Do what can wait, until a job arrives or nothing is left."""
+        loop = asyncio.get_running_loop()
+        try:
+            while self._when_idle and not self._jobs:
+                if not await loop.run_in_executor(self._executor, self._when_idle):
+                    return
+        except Exception:
+            log.exception("idle_work_failed", lane=self._lane)
 
     def _n_waiting_tokens(self) -> int:
         return sum(job.n_tokens for job in self._jobs)

@@ -7,18 +7,19 @@ and blocks live above it (encoder/worker.py).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from encoder.bundle import Bundle
 from encoder.codebook import Codes, Floats
 from encoder.config import ModelConfig
 from encoder.items import NO_VECTOR, ItemState, ItemStates, ItemTower
-from encoder.passes import Compiling, Found, light_routes, llm_routes
+from encoder.passes import Compiling, Found, Route, light_routes, llm_routes
 from encoder.past import NOBODY
 from encoder.segment_rows import Memory, Row, as_tensors, no_block
 from encoder.texts import item_tokens
@@ -41,6 +42,8 @@ class UserInput:
     """Of the blocks, where the user has a name."""
     name: UserName | None = None
     """Under which something may be kept for the next call."""
+    n_out: int = 0
+    """How many items fall out of the window with the next event."""
 
     @property
     def n_tokens(self) -> int:
@@ -148,8 +151,27 @@ class Engine:
                 digests = user.digests_before(len(user.blocks), self.config.n_blocks)
                 items = user.window if user.refine else kept.items
                 new = Kept(kept.slot, digests, user.open_segment, items)
-                self._users.keep(user.name, new)
+                self._users.keep(user.name, new, user.n_out if user.refine else 0)
         return outputs
+
+    @torch.inference_mode()
+    def prepare(self, most: int = 8) -> bool:
+        """Compute, for some users, the window that their next event cuts back to, but for its item.
+        Return whether there were any: there may be more."""
+        due = self._users.take_due(most)
+        try:
+            rows = [WindowRow(kept.items[n_out:], kept.slot) for _, kept, n_out in due]
+            for group, route in self._llm.groups([row.n_new for row in rows]):
+                # Whatever stands behind the items, they do not see it.
+                some = [rows[place] for place in group]
+                coarse = torch.zeros(len(group), self.config.n_interests, self.config.dim)
+                self._window_pass(route, some, coarse.to(self.device))
+        except BaseException:
+            self._users.drop([kept for _, kept, _ in due])
+            raise
+        for name, kept, n_out in due:
+            self._users.keep(name, replace(kept, items=kept.items[n_out:]))
+        return bool(due)
 
     def _refresh(self, users: Sequence[UserInput], held: Sequence[Kept]) -> list[UserOutput]:
         plan = _Plan(users, held, self.config.n_blocks, self._fillers)
@@ -195,7 +217,6 @@ class Engine:
     def _refine(
         self, users: Sequence[UserInput], held: Sequence[Kept], results: "_Results"
     ) -> None:
-        pool = self._users.windows
         refined = [place for place, user in enumerate(users) if user.refine]
         rows = [
             WindowRow(users[n].window, held[n].slot, held[n].n_items(users[n].window))
@@ -203,14 +224,22 @@ class Engine:
         ]
         for group, route in self._llm.groups([row.n_new for row in rows]):
             some, places = [rows[n] for n in group], [refined[n] for n in group]
-            windows = as_windows(some, pool, self._item_shape, route.padding)
-            fillers = places[:1] * (len(windows.counts) - len(places))
-            coarse = results.interests[places + fillers].unsqueeze(1)
-            found = route.compute(
-                windows.kept, windows.is_kept, coarse, windows.counts, windows.before
-            )
-            results.put(places, found)
-            self._write(pool, some, found.states, self.config.n_kept)
+            results.put(places, self._window_pass(route, some, results.interests[places]))
+
+    def _window_pass(self, route: Route, rows: Sequence[WindowRow], coarse: Tensor) -> Found:
+        """Refine the coarse interests (R, K, D) of windows, and write what is new of them."""
+        pool = self._users.windows
+        windows = as_windows(rows, pool, self._item_shape, route.padding)
+        n_fillers = len(windows.counts) - len(rows)
+        found = route.compute(
+            windows.kept,
+            windows.is_kept,
+            F.pad(coarse, (0, 0, 0, 0, 0, n_fillers)).unsqueeze(1),
+            windows.counts,
+            windows.before,
+        )
+        self._write(pool, rows, found.states, self.config.n_kept)
+        return found
 
     def _write(
         self, pool: Tensor, rows: Sequence[Row | WindowRow], states: Tensor, n_tokens: int

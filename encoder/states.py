@@ -98,7 +98,9 @@ def _check(state: UserState, config: ModelConfig, versions: Versions, known: Kno
     refine = state.tier != TIER_LIGHT
     window = _window(state, tenant, config, known) if refine else []
     name = (tenant, state.user_id)
-    return CheckedState(UserInput(blocks, open_segment, window, refine, digests, name), sent)
+    n_out = config.window_start(state.n_events + 1) - config.window_start(state.n_events)
+    user = UserInput(blocks, open_segment, window, refine, digests, name, n_out)
+    return CheckedState(user, sent)
 
 
 def _check_counts(state: UserState, n_open: int, config: ModelConfig) -> None:

@@ -11,6 +11,7 @@ Nothing is trusted by name: beside its slot stands what its contents were comput
 are good as far as the next state begins with the same. A slot may be lost at any time.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -95,14 +96,16 @@ class UserSlots:
         self.windows = _zeros((n_slots + 1, *window), device)
         self._free = list(range(n_slots, NOBODY, -1))
         self._kept: TTLCache[UserName, Kept] = TTLCache(float("inf"), idle_s)
+        self._due: dict[UserName, int] = {}
         HELD.labels("all").set(n_slots)
 
     def take(self, names: Sequence[UserName | None]) -> list[Kept]:
         """Lend the slots of a batch of users until `keep` or `drop`; of those who had none, and of
         nobody else, they hold nothing. The second of the same name gets nobody's."""
-        for _, expired in self._kept.expire():
+        for gone, expired in self._kept.expire():
+            self._due.pop(gone, None)
             self._free.append(expired.slot)
-        found = {name: self._kept.pop(name, None) for name in names if name}
+        found = {name: self._taken(name) for name in names if name}
         n_found = sum(one is not None for one in found.values())
         LOOKUPS.labels("true").inc(n_found)
         LOOKUPS.labels("false").inc(len(found) - n_found)
@@ -114,15 +117,37 @@ class UserSlots:
                 held.append(Kept())
         return held
 
+    def _taken(self, name: UserName) -> Kept | None:
+        self._due.pop(name, None)
+        found: Kept | None = self._kept.pop(name, None)
+        return found
+
     def _new_slot(self) -> int:
         if self._free:
             return self._free.pop()
-        return self._kept.popitem()[1].slot if self._kept else NOBODY
+        if not self._kept:
+            return NOBODY
+        name, kept = self._kept.popitem()
+        self._due.pop(name, None)
+        return int(kept.slot)
 
-    def keep(self, name: UserName, kept: Kept) -> None:
-        """Give a slot back with its new contents."""
+    def take_due(self, most: int) -> list[tuple[UserName, Kept, int]]:
+        """Lend the slots of some users whose windows can be cut back ahead, with the items that
+        fall out."""
+        some = list(itertools.islice(self._due.items(), most))
+        held = [(name, self._taken(name), n_out) for name, n_out in some]
+        return [(name, kept, n_out) for name, kept, n_out in held if kept]
+
+    def keep(self, name: UserName, kept: Kept, n_out: int = 0) -> None:
+        """Give a slot back with its new contents.
+
+        Args:
+            n_out: how many items fall out of the window with the next event.
+        """
         if kept.slot != NOBODY:
             self._kept[name] = kept
+            if n_out:
+                self._due[name] = n_out
             HELD.labels("in use").set(len(self._kept))
 
     def drop(self, held: Sequence[Kept]) -> None:
@@ -136,7 +161,7 @@ class UserSlots:
 
     def lose(self, names: Sequence[UserName]) -> None:
         """Forget some users."""
-        found = [self._kept.pop(name, None) for name in names]
+        found = [self._taken(name) for name in names]
         self.drop([one for one in found if one])
 
     @property

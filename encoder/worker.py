@@ -95,13 +95,17 @@ class Worker:
         self._blocks = BlockCache(settings.max_cached_block_bytes)
         self._rows = {item_id: row for row, item_id in enumerate(bundle.catalogue.item_ids)}
         self._unknown = self._engine.unknown_item()
-        self._users = Batcher[UserInput, UserOutput](
-            "users",
-            self._engine.refresh,
-            self._thread,
-            max_tokens=settings.max_batch_tokens,
-            max_wait_ms=settings.max_queue_delay_ms,
-            max_queued=settings.max_queued_users,
+        self._light, self._refined = (
+            Batcher[UserInput, UserOutput](
+                lane,
+                self._engine.refresh,
+                self._thread,
+                max_tokens=settings.max_batch_tokens,
+                max_wait_ms=settings.max_queue_delay_ms,
+                max_queued=settings.max_queued_users,
+                when_idle=when_idle,
+            )
+            for lane, when_idle in (("light", None), ("refined", self._engine.prepare))
         )
         self._texts = Batcher[NamedText, EncodedItem](
             "items",
@@ -153,10 +157,10 @@ class Worker:
         )
         checked = [check_state(state, self.bundle.config, self.versions, known) for state in states]
         ready = [state for state in checked if isinstance(state, CheckedState)]
-        self._users.reserve(len(ready))
-        outputs = await asyncio.gather(
-            *(self._users.submit(s.user, s.user.n_tokens, deadline) for s in ready)
-        )
+        n_refined = sum(state.user.refine for state in ready)
+        self._refined.reserve(n_refined)
+        self._light.reserve(len(ready) - n_refined)
+        outputs = await asyncio.gather(*(self._submit(state.user, deadline) for state in ready))
         computed = iter([Computed(*pair) for pair in zip(ready, outputs, strict=True)])
         return [self._kept(next(computed)) if isinstance(s, CheckedState) else s for s in checked]
 
@@ -177,7 +181,7 @@ class Worker:
         """Compute the interests of a list of events. Raises as `refresh`."""
         codebook = int(self.versions.codebook, 16)
         user = session_input(steps, self.bundle.config, codebook=codebook, refine=refine)
-        return await self._users.submit(user, user.n_tokens, deadline)
+        return await self._submit(user, deadline)
 
     def newest_items(self, names: Sequence[tuple[str, str]]) -> Mapping[tuple[str, str], KnownItem]:
         """Look (tenant, item_id) up at the newest revision known; unknown ones are left out."""
@@ -185,9 +189,15 @@ class Worker:
         return {name: item for name, item in found.items() if item is not None}
 
     async def close(self) -> None:
-        await self._users.close()
+        await self._light.close()
+        await self._refined.close()
         await self._texts.close()
         self._thread.shutdown(wait=True, cancel_futures=True)
+
+    async def _submit(self, user: UserInput, deadline: float | None) -> UserOutput:
+        """Compute a user in his lane: who asks for little waits for one batch of others at most."""
+        lane = self._refined if user.refine else self._light
+        return await lane.submit(user, user.n_tokens, deadline)
 
     def _kept(self, computed: Computed) -> Computed | UserResult:
         if not computed.output.is_finite:

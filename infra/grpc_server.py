@@ -11,6 +11,7 @@ The life of a process, in order:
     await server.stop()          # NOT_SERVING at once, calls in flight get `grace_s`
 """
 
+import asyncio
 import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from infra.grpc_errors import StatusInterceptor
+from infra.metrics import watch_loop_lag
 from protos.errors import NotReady
 
 log = structlog.get_logger(__name__)
@@ -49,6 +51,7 @@ class GrpcServer:
         self._services = services
         self._listen = listen
         self._health = HealthServicer()
+        self._lag: asyncio.Task[None] | None = None
         self._server = grpc.aio.server(
             interceptors=[StatusInterceptor()],
             # Two processes on one port would share its calls without a word.
@@ -70,6 +73,7 @@ class GrpcServer:
         except RuntimeError as error:
             raise NotReady(f"cannot listen on {self._listen}: is the port taken?") from error
         await self._server.start()
+        self._lag = asyncio.create_task(watch_loop_lag())
         host = self._listen.rpartition(":")[0]
         if not is_loopback(host):
             log.warning(
@@ -86,6 +90,9 @@ class GrpcServer:
         """Say NOT_SERVING, refuse new calls, give those in flight `grace_s`."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
+        if self._lag is not None:
+            self._lag.cancel()
+            await asyncio.gather(self._lag, return_exceptions=True)
         log.info("stopped")
 
     async def _set(self, status: int) -> None:

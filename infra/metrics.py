@@ -1,9 +1,10 @@
 """Prometheus metrics: one endpoint a process, names with units, shared bucket edges."""
 
+import asyncio
 from collections.abc import Callable
 
 import structlog
-from prometheus_client import start_http_server
+from prometheus_client import Histogram, start_http_server
 
 log = structlog.get_logger(__name__)
 
@@ -12,6 +13,23 @@ LATENCY_BUCKETS_S = (
     10, 30,
 )  # fmt: skip
 """Finest around the promise: 60 ms at the median, 250 ms at the 99th percentile."""
+
+
+LOOP_LAG = Histogram(
+    "freshet_event_loop_lag_seconds",
+    "How much later than it asked for a task of the event loop came on.",
+    buckets=LATENCY_BUCKETS_S,
+)
+LAG_EVERY_S = 0.25
+
+
+async def watch_loop_lag() -> None:
+    """Measure, for ever, how late the running event loop is: what blocks it shows here."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + LAG_EVERY_S
+        await asyncio.sleep(LAG_EVERY_S)
+        LOOP_LAG.observe(max(0.0, loop.time() - due))
 
 
 def serve_metrics(port: int, *, host: str = "127.0.0.1") -> Callable[[], None]:

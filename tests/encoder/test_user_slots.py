@@ -57,6 +57,7 @@ class User:
             refine,
             [f"{self.name[1]}-{place}".encode() for place in range(n_closed)],
             self.name,
+            CONFIG.window_start(n_events + 1) - CONFIG.window_start(n_events),
         )
 
     def remember(self, output):
@@ -165,6 +166,46 @@ def test_one_user_twice_in_a_batch_gets_two_right_answers(engine):
         assert_same(output, engine.refresh([from_scratch(state)])[0])
     follows = user.state(7)
     assert_same(engine.refresh([follows])[0], engine.refresh([from_scratch(follows)])[0])
+
+
+def test_windows_are_cut_back_ahead_and_give_the_same(engine):
+    users = [User(engine, seed) for seed in range(3)]
+    n_cut = 0
+    for n_events in range(1, 5 * CONFIG.recent_size):
+        states = [user.state(n_events) for user in users]
+        if CONFIG.window_start(n_events) != CONFIG.window_start(n_events - 1):
+            n_cut += 1
+            for user, state in zip(users, states, strict=True):
+                assert user.kept().n_items(state.window) == len(state.window) - 1
+
+        outputs = engine.refresh(states)
+
+        for user, state, output in zip(users, states, outputs, strict=True):
+            assert_same(output, engine.refresh([from_scratch(state)])[0])
+            user.remember(output)
+        while engine.prepare(most=2):
+            pass
+    assert n_cut > 5
+
+
+def test_a_window_cut_back_ahead_is_no_harm_to_the_state_before(engine):
+    user = User(engine, seed=9)
+    n_events = 2 * CONFIG.recent_size - 1
+    state = user.state(n_events)
+    engine.refresh([state])
+    assert engine.prepare()
+
+    assert_same(engine.refresh([state])[0], engine.refresh([from_scratch(state)])[0])
+
+
+def test_who_lost_his_slot_is_not_prepared():
+    engine = make_engine()
+    user = User(engine, seed=1)
+    engine.refresh([user.state(2 * CONFIG.recent_size - 1)])
+
+    engine._users.lose([user.name])
+
+    assert not engine.prepare()
 
 
 def slots_for(n_users):
