@@ -191,6 +191,60 @@ async def test_items_are_sent_as_text_or_as_gone(world):
     assert [(i.item_id, i.text_digest) for i in second.item_gone] == [("deleted", 99)]
 
 
+def know(world, *item_ids):
+    for item_id in item_ids:
+        item = Item(tenant="default", item_id=item_id, text=item_id)
+        vector = ItemVector(item=item, item_hash=1, text_digest=text_digest(item_id))
+        world.catalogue.apply(f"default/{item_id}".encode(), vector.SerializeToString(), 0, 0)
+
+
+async def test_an_encoder_that_forgets_between_rounds_gets_all_texts_at_once(world):
+    know(world, "one", "two")
+    known = {"two"}
+
+    def answer(user, request):
+        sent = {text.item_id for text in request.items}
+        lacking = [item for item in user.recent if item.item_id not in known | sent]
+        known.clear()
+        known.update(sorted(sent)[-1:])  # has room for one
+        if lacking:
+            return UserResult(status=RESULT_STATUS_NEED_ITEMS, need_items=lacking)
+        return world.encoder.ok(user, request)
+
+    await world.start()
+    world.encoder.gate.clear()
+    world.event("ann", "one")
+    world.event("ann", "two")
+    world.encoder.answer = answer
+    world.encoder.gate.set()
+
+    await settle(lambda: world.outbox.records and world.outbox.states()[-1].n_events == 2)
+    assert [text.item_id for text in world.encoder.requests[-1].items] == ["one", "two"]
+
+
+async def test_texts_beyond_one_call_go_into_the_next(world, monkeypatch):
+    monkeypatch.setattr("stream.exchange.MAX_TEXTS", 2)
+    item_ids = [f"item-{n}" for n in range(5)]
+    know(world, *item_ids)
+
+    def answer(user, request):
+        assert len(request.items) <= 2
+        sent = {text.item_id for text in request.items}
+        lacking = [item for item in user.recent if item.item_id not in sent]
+        if lacking:
+            return UserResult(status=RESULT_STATUS_NEED_ITEMS, need_items=lacking)
+        return world.encoder.ok(user, request)
+
+    await world.start()
+    world.encoder.gate.clear()
+    for n, item_id in enumerate(item_ids):
+        world.event(f"user-{n}", item_id)
+    world.encoder.answer = answer
+    world.encoder.gate.set()
+
+    await settle(lambda: len({state.user_id for state in world.outbox.states()}) == 5)
+
+
 async def test_stale_model_is_renewed_and_the_state_cut_anew(world):
     await world.start()
 
