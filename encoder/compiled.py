@@ -8,10 +8,10 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, is_dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import structlog
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.exc import InvalidCxxCompiler
 from torch.export import Dim, ShapesCollection
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from protos.errors import NotReady
 
@@ -30,10 +30,12 @@ N_KEPT = 8
 log = structlog.get_logger(__name__)
 
 
-def compiled(
-    module: nn.Module, example: Sequence[object], folder: Path, model_version: str
-) -> Callable[..., Any]:
-    """Return the module, compiled; from the folder, if it is there.
+Run = Callable[[list[Tensor]], list[Tensor]]
+
+
+def compiled(module: nn.Module, example: Sequence[object], folder: Path, model_version: str) -> Run:
+    """Return the module, compiled; from the folder, if it is there. It takes all tensors of the
+    inputs, in their order (`flat`), and returns those of the output.
 
     Args:
         module: takes and returns tensors, and dataclasses of them known to torch.export.
@@ -51,8 +53,21 @@ def compiled(
         _compile(module, example, path)
         log.info("compiled", what=type(module).__name__, seconds=round(time.monotonic() - start))
         _drop_oldest(folder)
-    loaded: Callable[..., Any] = torch._inductor.aoti_load_package(str(path))
+    # Called itself, it reads its own specification anew each time, for a tenth of a millisecond.
+    loaded: Run = torch._inductor.aoti_load_package(str(path)).loader.boxed_run
     return loaded
+
+
+def flat(inputs: Iterable[object]) -> list[Tensor]:
+    """Return the tensors of inputs: of dataclasses, those of their fields."""
+    found: list[Tensor] = []
+    for one in inputs:
+        if isinstance(one, Tensor):
+            found.append(one)
+        else:
+            assert is_dataclass(one)
+            found += flat([getattr(one, field.name) for field in fields(one)])
+    return found
 
 
 def _compile(module: nn.Module, example: Sequence[object], path: Path) -> None:
@@ -66,7 +81,7 @@ def _compile(module: nn.Module, example: Sequence[object], path: Path) -> None:
     # Twice the rows: an exporter takes a dimension of one as a constant.
     inputs = tree_map(lambda tensor: torch.cat([tensor, tensor]), tuple(example))
     shapes = ShapesCollection()
-    for tensor in tree_leaves(inputs):
+    for tensor in flat(inputs):
         shapes[tensor] = {0: Dim.DYNAMIC}
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch, torch.no_grad():
         program = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
@@ -77,17 +92,13 @@ def _compile(module: nn.Module, example: Sequence[object], path: Path) -> None:
 
 def _digest(example: Sequence[object], model_version: str) -> str:
     """Return a name for all that the compiled code depends on."""
-    shapes = [(tuple(one.shape[1:]), one.dtype, one.device) for one in _tensors(example)]
+    shapes = [(tuple(one.shape[1:]), one.dtype, one.device) for one in flat(example)]
     told = (model_version, shapes, torch.__version__, transformers.__version__)
     machine = (platform.node(), torch.backends.cpu.get_cpu_capability())
     digest = sha256(repr((told, machine)).encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _tensors(example: Sequence[object]) -> list[Tensor]:
-    return list(tree_leaves(tuple(example)))
 
 
 def _drop_oldest(folder: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.export import register_dataclass
 
-from encoder.compiled import compiled
+from encoder.compiled import Run, compiled, flat
 from encoder.light import Rows
 from encoder.llm import PastItems
 from encoder.model import Recommender
@@ -120,13 +120,13 @@ class _Compiled:
 
     def __init__(self, module: nn.Module, compiling: Compiling) -> None:
         self._module, self._compiling = module, compiling
-        self._compute: Callable[..., Found] | None = None
+        self._run: Run | None = None
 
     def __call__(self, *inputs: object) -> Found:
-        if self._compute is None:
+        if self._run is None:
             where = self._compiling
-            self._compute = compiled(self._module, inputs, where.folder, where.model_version)
-        return self._compute(*inputs)
+            self._run = compiled(self._module, inputs, where.folder, where.model_version)
+        return Found(*self._run(flat(inputs)))
 
 
 def light_routes(model: Recommender, compiling: Compiling | None) -> Routes:

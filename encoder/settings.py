@@ -31,7 +31,7 @@ class EncoderSettings(BaseSettings):
     """Where what was compiled is kept; <state>/encoder/compiled when not given."""
 
     max_batch_tokens: PositiveInt = 8192
-    max_queue_delay_ms: NonNegativeFloat = 0.5
+    max_queue_delay_ms: NonNegativeFloat = 0.0
     """How long the first job of an idle worker waits for company."""
     max_queued_users: PositiveInt = 1024
     max_cached_items: PositiveInt = 200_000

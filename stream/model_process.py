@@ -13,7 +13,8 @@ from infra.stack.ports import PortReservations
 from infra.stack.probes import Probe
 from protos.errors import FreshetError
 
-READY_S = 180.0
+READY_S = 300.0
+"""Compiling takes a minute or two of it, once."""
 STOP_S = 10.0
 
 

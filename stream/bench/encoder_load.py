@@ -22,8 +22,7 @@ from rich.console import Console
 
 from infra.bench import Result
 from infra.grpc_server import CHANNEL_OPTIONS
-from infra.settings import SharedSettings
-from protos.errors import FreshetError, NotReady
+from protos.errors import FreshetError
 from protos.history import Shape
 from protos.rec.v1.encoder_pb2 import (
     RESULT_STATUS_OK,
@@ -32,16 +31,19 @@ from protos.rec.v1.encoder_pb2 import (
     RefreshResponse,
     UserState,
 )
-from stream.bench.event_log import encode_items, make_items
-from stream.bench.reader import TENANT, Reader
-from stream.catalogue import Catalogue, item_text
+from stream.bench.reader import (
+    TENANT,
+    Reader,
+    compiled_folder,
+    make_reader,
+    trained_bundle,
+)
 from stream.encoder_client import EncoderClient
 from stream.model_process import serve_bundle
 
 N_USERS, N_CALLERS = 64, 8
 N_TURNS, QUICK_TURNS = 48, 12
 N_EVENTS, FIRST_OPEN = 2_048, 8
-N_ITEMS = 2_000
 METHOD = "/rec.v1.EncoderService/Refresh"
 BARS = {"share_of_bare_step": ">= 0.6", "batching_gain": ">= 3", "cache_gain": ">= 5"}
 NO_CACHES = {"max_cached_user_bytes": 1, "max_cached_block_bytes": 1, "max_cached_items": 1}
@@ -53,14 +55,13 @@ console = Console(stderr=True)
 
 
 def worker(quick: bool) -> Result:
-    bundle = SharedSettings().state / "bundle"
-    if not bundle.exists():
-        raise NotReady(f"there is no bundle in {bundle}; run `freshet train ml-100k` first")
+    bundle = trained_bundle()
+    compiled = {"compile": True, "compiled_folder": compiled_folder()}
     n_turns = QUICK_TURNS if quick else N_TURNS
     with tempfile.TemporaryDirectory(prefix="freshet-bench-") as scratch, ExitStack() as stack:
-        with console.status("starting three encoders"):
+        with console.status("starting three encoders; the first time, passes are compiled"):
             served, alone, bare = (
-                stack.enter_context(serve_bundle(bundle, **settings))
+                stack.enter_context(serve_bundle(bundle, **compiled, **settings))
                 for settings in ({}, {"max_batch_tokens": 1}, NO_CACHES)
             )
         rates = asyncio.run(_rates(Path(scratch), served, alone, bare, n_turns))
@@ -86,15 +87,8 @@ async def _rates(
 ) -> dict[str, float]:
     """Return users a second of each encoder."""
     clients = {address: EncoderClient(address, Shape()) for address in (served, alone)}
-    catalogue = Catalogue(Shape().n_levels, lambda: None)
-    items = make_items(N_ITEMS)
     with console.status("encoding items"):
-        await asyncio.to_thread(encode_items, items, alone)
-        for offset, (key, value) in enumerate(await asyncio.to_thread(encode_items, items, served)):
-            catalogue.apply(key, value, 0, offset)
-    texts = {item.item_id: item_text(item.title, item.text) for item in items}
-    model = await clients[served].model()
-    reader = Reader(folder, catalogue, model, list(texts))
+        reader, texts = await make_reader(folder, [served, alone])
     ways = [
         reader.way_to(f"way-{n}", one, by_blocks=True) for n, one in enumerate(clients.values())
     ]
@@ -171,7 +165,8 @@ async def _rate(address: str, callers: Turns) -> float:
 
 def _bare_step(bundle: Path) -> float:
     """Return users a second without serving, in batches as large as the callers' together."""
-    command = [sys.executable, "-m", "encoder.bench.step", str(bundle), str(N_USERS)]
+    words = [str(bundle), str(N_USERS), str(compiled_folder())]
+    command = [sys.executable, "-m", "encoder.bench.step", *words]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False, text=True)
     if done.returncode:
         raise FreshetError("the bare step failed; its error stands above")

@@ -1,5 +1,6 @@
 """One user whose events come one by one, from a real store to a real encoder and back."""
 
+import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,13 +9,15 @@ import numpy as np
 from rocksdict import Options, Rdict
 
 from infra.rocks import batch_of, items_of
-from protos.errors import FreshetError
+from infra.settings import SharedSettings
+from protos.errors import FreshetError, NotReady
 from protos.history import FoldEvent, Shape, fold
 from protos.keys import compose_key, item_hash
 from protos.rec.v1.encoder_pb2 import RESULT_STATUS_OK, UserState
 from protos.rec.v1.interests_pb2 import TIER_REFINED
+from stream.bench.event_log import encode_items, make_items
 from stream.blocks import BlockStore
-from stream.catalogue import Catalogue
+from stream.catalogue import Catalogue, item_text
 from stream.encoder_client import EncoderClient, Model
 from stream.exchange import Exchange
 from stream.metrics import WorkerMetrics
@@ -25,7 +28,21 @@ from stream.store import N_KEPT_SEGMENTS
 
 TENANT = "default"
 GAP_MS = 60_000
+N_ITEMS = 2_000
 N_CACHED = 1_000
+
+
+def trained_bundle() -> Path:
+    """Return the bundle to measure. Raises NotReady when there is none."""
+    bundle = SharedSettings().state / "bundle"
+    if not bundle.exists():
+        raise NotReady(f"there is no bundle in {bundle}; run `freshet train ml-100k` first")
+    return bundle
+
+
+def compiled_folder() -> Path:
+    """Return where passes that were compiled for a benchmark are kept for the next."""
+    return SharedSettings().state / "encoder" / "compiled"
 
 
 class Disk:
@@ -48,6 +65,25 @@ class Disk:
 
     def close(self) -> None:
         self._db.close()
+
+
+async def make_reader(folder: Path, addresses: Sequence[str]) -> tuple["Reader", dict[str, str]]:
+    """Return histories of made-up items, which these encoders of one model then know, and the
+    items' texts.
+
+    Args:
+        folder: of the store, and of the blocks of each way.
+    """
+    client = EncoderClient(addresses[0], Shape())
+    model = await client.model()
+    await client.close()
+    items = make_items(N_ITEMS)
+    encoded = [await asyncio.to_thread(encode_items, items, address) for address in addresses]
+    catalogue = Catalogue(Shape().n_levels, lambda: None)
+    for offset, (key, value) in enumerate(encoded[0]):
+        catalogue.apply(key, value, 0, offset)
+    texts = {item.item_id: item_text(item.title, item.text) for item in items}
+    return Reader(folder, catalogue, model, list(texts)), texts
 
 
 class Reader:

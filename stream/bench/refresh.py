@@ -1,11 +1,15 @@
 """`freshet bench refresh`: what an event costs, whatever the history (design section 8).
 
 Users with histories of 64 to 16,384 events get events one by one. After each event the same state
-is refreshed three ways, in turns, timed at the client with the store's reads and serialisation:
+is refreshed several ways, in turns, timed at the client with the store's reads and serialisation:
 
     incremental   by a warm encoder: one event, one item
-    from blocks   by one that keeps no keys and values of users: open segment and window again
-    full          by one that is sent all segments and keeps nothing
+    from blocks   by one that keeps nothing of users or items: open segment and window again, the
+                  texts of the window's items sent along
+    full          by one that keeps nothing at all: all segments and texts
+
+All have compiled passes (FRESHET_ENCODER_COMPILE). Beside them, incremental without those, and from
+blocks with the states of items kept.
 
 Means are over an even number of segments' events, so cut-backs and closings are in them. Beside
 them, a forward pass of all segments by PyTorch, without any serving (encoder/bench/forward.py).
@@ -28,11 +32,9 @@ from rich.progress import track
 
 from infra.bench import Result
 from infra.settings import SharedSettings
-from protos.errors import FreshetError, NotReady
+from protos.errors import FreshetError
 from protos.history import Shape
-from stream.bench.event_log import encode_items, make_items
-from stream.bench.reader import Reader, Way
-from stream.catalogue import Catalogue
+from stream.bench.reader import Way, compiled_folder, make_reader, trained_bundle
 from stream.encoder_client import EncoderClient
 from stream.model_process import serve_bundle
 
@@ -41,14 +43,16 @@ FULL_LENGTHS = frozenset({64, 256, 1_024, 2_048, 4_096})
 """Longer ones would take minutes and say nothing else."""
 N_EVENTS, QUICK_EVENTS = 256, 32
 N_WARM = 3
-N_ITEMS = 2_000
-INCREMENTAL, BLOCKS, FULL, TORCH = "incremental", "from blocks", "full", "PyTorch's forward"
+INCREMENTAL, PLAIN = "incremental", "incremental, not compiled"
+BLOCKS, BLOCKS_ITEMS = "from blocks", "from blocks and items"
+FULL, TORCH = "full", "PyTorch's forward"
 BARS = {
     "ratio_8192_to_256": "<= 1.15",
     "ratio_full_to_incremental": ">= 10",
     "ratio_uncached_to_cached": ">= 3",
 }
-NOTHING = {"max_cached_user_bytes": 1}
+NO_USERS = {"max_cached_user_bytes": 1}
+NOBODY = NO_USERS | {"max_cached_items": 1}
 
 Times = Mapping[str, Mapping[int, Sequence[float]]]
 """Seconds by way and length of the history."""
@@ -57,17 +61,19 @@ console = Console(stderr=True)
 
 
 def refresh(quick: bool) -> Result:
-    bundle = SharedSettings().state / "bundle"
-    if not bundle.exists():
-        raise NotReady(f"there is no bundle in {bundle}; run `freshet train ml-100k` first")
+    bundle = trained_bundle()
+    compiled = {"compile": True, "compiled_folder": compiled_folder()}
     with tempfile.TemporaryDirectory(prefix="freshet-bench-") as scratch, ExitStack() as stack:
-        with console.status("starting three encoders"):
+        with console.status("starting five encoders; the first time, passes are compiled"):
             addresses = {
-                INCREMENTAL: stack.enter_context(serve_bundle(bundle)),
-                BLOCKS: stack.enter_context(serve_bundle(bundle, **NOTHING)),
-                FULL: stack.enter_context(
-                    serve_bundle(bundle, **NOTHING, max_cached_block_bytes=1)
-                ),
+                name: stack.enter_context(serve_bundle(bundle, **settings))
+                for name, settings in (
+                    (INCREMENTAL, compiled),
+                    (PLAIN, {}),
+                    (BLOCKS, compiled | NOBODY),
+                    (BLOCKS_ITEMS, compiled | NO_USERS),
+                    (FULL, compiled | NOBODY | {"max_cached_block_bytes": 1}),
+                )
             }
         n_events = QUICK_EVENTS if quick else N_EVENTS
         times = asyncio.run(_measured(Path(scratch), addresses, n_events))
@@ -103,14 +109,8 @@ async def _measured(folder: Path, addresses: Mapping[str, str], n_events: int) -
         clients = {way: EncoderClient(one, Shape()) for way, one in addresses.items()}
         for client in clients.values():
             stack.push_async_callback(client.close)
-        model = await clients[INCREMENTAL].model()
-        catalogue = Catalogue(Shape().n_levels, lambda: None)
-        items = make_items(N_ITEMS)
         with console.status("encoding items"):
-            encoded = await asyncio.to_thread(encode_items, items, addresses[INCREMENTAL])
-        for offset, (key, value) in enumerate(encoded):
-            catalogue.apply(key, value, 0, offset)
-        reader = Reader(folder, catalogue, model, [item.item_id for item in items])
+            reader, _ = await make_reader(folder, list(addresses.values()))
         stack.callback(reader.close)
         ways = {
             name: reader.way_to(name.replace(" ", "-"), client, by_blocks=name != FULL)
