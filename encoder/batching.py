@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
@@ -23,6 +23,9 @@ from protos.errors import Overloaded, TooLate
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+IDLE_AFTER_S = 0.005
+"""Without a job."""
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +55,16 @@ class _Job(Generic[In, Out]):
     done: asyncio.Future[Out]
 
 
+class Chores(Protocol):
+    """Work that can wait, bit by bit."""
+
+    def is_due(self) -> bool:
+        """Return whether there is any; asked on the event loop."""
+
+    def do(self) -> None:
+        """Do a bit of it, on the executor; what fails is not due again."""
+
+
 class Batcher(Generic[In, Out]):
     """One lane of work. Make it inside the running loop; lanes may share an executor."""
 
@@ -64,7 +77,7 @@ class Batcher(Generic[In, Out]):
         max_tokens: int,
         max_wait_ms: float,
         max_queued: int,
-        when_idle: Callable[[], bool] | None = None,
+        chores: Chores | None = None,
     ) -> None:
         """
         Args:
@@ -74,11 +87,11 @@ class Batcher(Generic[In, Out]):
             max_tokens: budget of a batch; a single job may exceed it.
             max_wait_ms: how long the first job of an idle worker waits for others.
             max_queued: jobs waiting, beyond which `submit` raises Overloaded.
-            when_idle: does a bit of other work on the executor; returns whether there was any.
+            chores: to do on the executor when no job has come for a while.
         """
         self._lane, self._compute, self._executor = lane, compute, executor
         self._max_tokens, self._max_wait_s = max_tokens, max_wait_ms / 1000
-        self._max_queued, self._when_idle = max_queued, when_idle
+        self._max_queued, self._chores = max_queued, chores
         self._jobs: deque[_Job[In, Out]] = deque()
         self._arrived = asyncio.Event()
         self._task = asyncio.create_task(self._run())
@@ -115,23 +128,29 @@ class Batcher(Generic[In, Out]):
 
     async def _run(self) -> None:
         while True:
+            if self._chores is not None and self._chores.is_due() and not await self._is_busy():
+                await self._do(self._chores)
+                continue
             await self._arrived.wait()
             if self._max_wait_s and self._n_waiting_tokens() < self._max_tokens:
                 await asyncio.sleep(self._max_wait_s)
             while batch := self._take():
                 await self._answer(batch)
             self._arrived.clear()
-            await self._idle()
 
-    async def _idle(self) -> None:
-        """Do what can wait, until a job arrives or nothing is left."""
-        loop = asyncio.get_running_loop()
+    async def _is_busy(self) -> bool:
+        """Return whether a job arrives before long."""
         try:
-            while self._when_idle and not self._jobs:
-                if not await loop.run_in_executor(self._executor, self._when_idle):
-                    return
+            await asyncio.wait_for(self._arrived.wait(), IDLE_AFTER_S)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _do(self, chores: Chores) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._executor, chores.do)
         except Exception:
-            log.exception("idle_work_failed", lane=self._lane)
+            log.exception("chores_failed", lane=self._lane)
 
     def _n_waiting_tokens(self) -> int:
         return sum(job.n_tokens for job in self._jobs)

@@ -154,10 +154,15 @@ class Engine:
                 self._users.keep(user.name, new, user.n_out if user.refine else 0)
         return outputs
 
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to prepare; for any thread."""
+        return self._users.is_due
+
     @torch.inference_mode()
-    def prepare(self, most: int = 8) -> bool:
-        """Compute, for some users, the window that their next event cuts back to, but for its item.
-        Return whether there were any: there may be more."""
+    def prepare(self, most: int = 8) -> None:
+        """Compute, for some users, the window that their next event cuts back to, but for its
+        item."""
         due = self._users.take_due(most)
         try:
             rows = [WindowRow(kept.items[n_out:], kept.slot) for _, kept, n_out in due]
@@ -171,7 +176,6 @@ class Engine:
             raise
         for name, kept, n_out in due:
             self._users.keep(name, replace(kept, items=kept.items[n_out:]))
-        return bool(due)
 
     def _refresh(self, users: Sequence[UserInput], held: Sequence[Kept]) -> list[UserOutput]:
         plan = _Plan(users, held, self.config.n_blocks, self._fillers)
@@ -250,7 +254,7 @@ class Engine:
             slots = [rows[place].slot for place in named]
             first = [rows[place].n_past * n_tokens for place in named]
             slots_of, first_of = torch.tensor([slots, first], device=self.device)
-            write(pool, slots_of, first_of, states[torch.tensor(named, device=self.device)])
+            write(pool, slots_of, first_of, states[named])
 
 
 class _Results:

@@ -98,6 +98,7 @@ class UserSlots:
         self._kept: TTLCache[UserName, Kept] = TTLCache(float("inf"), idle_s)
         self._due: dict[UserName, int] = {}
         HELD.labels("all").set(n_slots)
+        HELD.labels("in use").set_function(lambda: n_slots - len(self._free))
 
     def take(self, names: Sequence[UserName | None]) -> list[Kept]:
         """Lend the slots of a batch of users until `keep` or `drop`; of those who had none, and of
@@ -131,6 +132,10 @@ class UserSlots:
         self._due.pop(name, None)
         return int(kept.slot)
 
+    @property
+    def is_due(self) -> bool:
+        return bool(self._due)
+
     def take_due(self, most: int) -> list[tuple[UserName, Kept, int]]:
         """Lend the slots of some users whose windows can be cut back ahead, with the items that
         fall out."""
@@ -148,7 +153,6 @@ class UserSlots:
             self._kept[name] = kept
             if n_out:
                 self._due[name] = n_out
-            HELD.labels("in use").set(len(self._kept))
 
     def drop(self, held: Sequence[Kept]) -> None:
         """Give slots back with contents that nobody knows, cleared: what is not visible counts for

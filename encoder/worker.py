@@ -69,6 +69,19 @@ class Computed:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What the engine can do ahead (`encoder.batching.Chores`)."""
+
+    engine: Engine
+
+    def is_due(self) -> bool:
+        return self.engine.is_due
+
+    def do(self) -> None:
+        self.engine.prepare()
+
+
 class Worker:
     """Make it inside the running loop."""
 
@@ -103,9 +116,9 @@ class Worker:
                 max_tokens=settings.max_batch_tokens,
                 max_wait_ms=settings.max_queue_delay_ms,
                 max_queued=settings.max_queued_users,
-                when_idle=when_idle,
+                chores=chores,
             )
-            for lane, when_idle in (("light", None), ("refined", self._engine.prepare))
+            for lane, chores in (("light", None), ("refined", Preparation(self._engine)))
         )
         self._texts = Batcher[NamedText, EncodedItem](
             "items",

@@ -34,12 +34,12 @@ from infra.bench import Result
 from infra.settings import SharedSettings
 from protos.errors import FreshetError
 from protos.history import Shape
-from stream.bench.reader import Way, compiled_folder, make_reader, trained_bundle
+from stream.bench.reader import compiled_folder, make_reader, trained_bundle
 from stream.encoder_client import EncoderClient
 from stream.model_process import serve_bundle
 
 LENGTHS = (64, 256, 1_024, 2_048, 4_096, 8_192, 16_384)
-FULL_LENGTHS = frozenset({64, 256, 1_024, 2_048, 4_096})
+FULL_LENGTHS = (64, 256, 1_024, 2_048, 4_096)
 """Longer ones would take minutes and say nothing else."""
 N_EVENTS, QUICK_EVENTS = 256, 32
 N_WARM = 3
@@ -123,17 +123,18 @@ async def _measured(folder: Path, addresses: Mapping[str, str], n_events: int) -
         for event in track(range(N_WARM + n_events), "events", console=console):
             for n in LENGTHS:
                 reader.grow(f"u{n}", 1)
-                for name, seconds in await _turn(ways, n, event):
+            for name in _turn(list(ways), event):
+                for n in LENGTHS if name != FULL else FULL_LENGTHS:
+                    seconds = await ways[name].refresh(f"u{n}")
                     if event >= N_WARM:
                         times[name][n].append(seconds)
     return times
 
 
-async def _turn(ways: Mapping[str, Way], n: int, event: int) -> list[tuple[str, float]]:
-    """Refresh one user by each way; who comes first changes."""
-    names = [name for name in ways if name != FULL or n in FULL_LENGTHS]
+def _turn(names: list[str], event: int) -> list[str]:
+    """Return whose turn it is, one after the other; who comes first changes."""
     first = event % len(names)
-    return [(name, await ways[name].refresh(f"u{n}")) for name in names[first:] + names[:first]]
+    return names[first:] + names[:first]
 
 
 def _forward(bundle: Path) -> dict[int, float]:

@@ -112,26 +112,29 @@ async def test_what_nobody_waits_for_is_not_computed(batcher, doubler):
 
 
 class Chores:
-    """Some bits of work that can wait."""
+    """Some bits of work that can wait; it notes how many batches came before each."""
 
-    def __init__(self, n, fails=False):
-        self.n_left, self._fails = n, fails
+    def __init__(self, n, doubler, fails=False):
+        self.n_left, self._doubler, self._fails = n, doubler, fails
+        self.n_before = []
         self.done = threading.Event()
 
-    def __call__(self):
-        self.n_left -= 1
-        if self._fails:
-            self.done.set()
-            raise RuntimeError("broken broom")
-        if self.n_left <= 0:
-            self.done.set()
+    def is_due(self):
         return self.n_left > 0
 
+    def do(self):
+        self.n_left -= 1
+        self.n_before.append(len(self._doubler.batches))
+        if not self.n_left:
+            self.done.set()
+        if self._fails:
+            raise RuntimeError("broken broom")
 
-async def with_chores(doubler, chores, numbers):
+
+async def with_chores(doubler, chores, *numbers):
     with ThreadPoolExecutor(1) as thread:
         batcher = Batcher(
-            "test", doubler, thread, max_tokens=2, max_wait_ms=1, max_queued=20, when_idle=chores
+            "test", doubler, thread, max_tokens=2, max_wait_ms=1, max_queued=20, chores=chores
         )
         for some in numbers:
             await asyncio.gather(*(batcher.submit(number, 1, None) for number in some))
@@ -139,33 +142,16 @@ async def with_chores(doubler, chores, numbers):
         await batcher.close()
 
 
-async def test_what_can_wait_is_done_bit_by_bit_once_no_job_waits(doubler):
-    chores = Chores(3)
+async def test_what_can_wait_is_done_once_no_job_waits(doubler):
+    chores = Chores(3, doubler)
 
-    await with_chores(doubler, chores, [range(6)])
+    await with_chores(doubler, chores, range(6))
 
     assert doubler.batches == [[0, 1], [2, 3], [4, 5]]
-    assert chores.n_left == 0
+    assert chores.n_before == [3, 3, 3]
 
 
 async def test_work_that_can_wait_and_fails_stops_no_job(doubler):
-    await with_chores(doubler, Chores(3, fails=True), [[1], [2]])
+    await with_chores(doubler, Chores(3, doubler, fails=True), [1], [2])
 
     assert doubler.batches == [[1], [2]]
-
-
-async def test_jobs_go_before_what_can_wait(doubler):
-    n_before = []
-
-    def look():
-        n_before.append(len(doubler.batches))
-        return False
-
-    with ThreadPoolExecutor(1) as thread:
-        batcher = Batcher(
-            "test", doubler, thread, max_tokens=1, max_wait_ms=1, max_queued=20, when_idle=look
-        )
-        await asyncio.gather(*(batcher.submit(number, 1, None) for number in range(4)))
-        await batcher.close()
-
-    assert set(n_before) <= {4}
