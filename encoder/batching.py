@@ -105,19 +105,19 @@ class Batcher(Generic[In, Out]):
                 retry_after_s=0.2,
             )
 
-    async def submit(self, work: In, n_tokens: int, deadline: float | None) -> Out:
-        """Compute `work` in some batch.
+    def submit(self, work: In, n_tokens: int, deadline: float | None) -> "asyncio.Future[Out]":
+        """Compute `work` in some batch; cancel what comes back to withdraw it.
 
         Raises:
-            Overloaded: the queue is full.
-            TooLate: `deadline` (time.monotonic()) came before a batch did.
+            Overloaded: at once, where the queue is full.
+            TooLate: in the future, where `deadline` (time.monotonic()) came before a batch did.
         """
         self.reserve(1)
         done: asyncio.Future[Out] = asyncio.get_running_loop().create_future()
         self._jobs.append(_Job(work, n_tokens, deadline, time.monotonic(), done))
         QUEUED.labels(self._lane).set(len(self._jobs))
         self._arrived.set()
-        return await done
+        return done
 
     async def close(self) -> None:
         """Stop; jobs that wait are cancelled."""

@@ -35,7 +35,7 @@ async def serve(shared: SharedSettings, settings: EncoderSettings) -> None:
     folder = None
     if settings.compile:
         folder = settings.compiled_folder or shared.state / "encoder" / "compiled"
-    worker = Worker(bundle, settings, folder)
+    worker = Worker(bundle, settings, model_sequence=sequence, compiled_folder=folder)
     servicer = EncoderServicer(worker, model_sequence=sequence, device=settings.device)
     server = GrpcServer(settings.listen, [service_of(servicer)])
     stop_metrics = serve_metrics(settings.metrics_port)

@@ -5,9 +5,9 @@ from typing import Protocol
 
 import grpc.aio
 
-from encoder.engine import UserOutput
+from encoder.compute import EncodedItem, NamedText
 from encoder.sessions import SessionStep
-from encoder.worker import Computed, EncodedItem, NamedText, Worker
+from encoder.worker import Worker
 from protos.actions import declared_actions
 from protos.errors import InvalidInput, TooLate
 from protos.keys import checked_id, checked_tenant, text_digest
@@ -17,7 +17,6 @@ from protos.rec.v1.interests_pb2 import (
     TIER_LIGHT,
     TIER_REFINED,
     TIER_UNSPECIFIED,
-    Interests,
 )
 from protos.rec.v1.items_pb2 import DTYPE_F32, Embedding, ItemCodes
 
@@ -49,11 +48,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             for tenant in tenants
             for item in request.item_gone
         )
-        found = await self._worker.refresh(request.users, texts, gone, _deadline(context))
-        results = [
-            self._result(user, item) if isinstance(item, Computed) else item
-            for user, item in zip(request.users, found, strict=True)
-        ]
+        results = await self._worker.refresh(request.users, texts, gone, _deadline(context))
         return pb.RefreshResponse(results=results)
 
     async def EncodeItems(
@@ -92,7 +87,7 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             if event.text
         }
         names = {(tenant, event.item_id) for event in request.events}
-        known = dict(self._worker.newest_items(sorted(names)))
+        known = dict(await self._worker.newest_items(sorted(names)))
         unknown = [text for item_id, text in texts.items() if (tenant, item_id) not in known]
         for text, item in zip(unknown, await self._worker.encode(unknown, deadline), strict=True):
             known[text.key[:2]] = item.known
@@ -101,9 +96,9 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             for event, action in zip(request.events, actions, strict=True)
         ]
         refine = _is_refined(request.tier)
-        output = await self._worker.session(steps, refine=refine, deadline=deadline)
+        interests = await self._worker.session(steps, refine=refine, deadline=deadline)
         return pb.EncodeSessionResponse(
-            interests=self._interests(output, refine=refine),
+            interests=interests,
             unknown_item_ids=sorted(item for _, item in names - set(known)),
         )
 
@@ -126,30 +121,6 @@ class EncoderServicer(encoder_pb2_grpc.EncoderServiceServicer):
             block_bytes=config.block_bytes,
             block_depth=config.block_depth,
             device=self._device,
-        )
-
-    def _result(self, user: pb.UserState, computed: Computed) -> pb.UserResult:
-        return pb.UserResult(
-            status=pb.RESULT_STATUS_OK,
-            interests=self._interests(computed.output, refine=user.tier != TIER_LIGHT),
-            closed_blocks=[
-                pb.Block(digest=digest, memory=memory.astype("<f2").tobytes())
-                for digest, memory in computed.closed()
-            ],
-        )
-
-    def _interests(self, output: UserOutput, *, refine: bool) -> Interests:
-        n_interests, dim = output.vectors.shape
-        return Interests(
-            model_version=self._worker.versions.model,
-            codebook_version=self._worker.versions.codebook,
-            model_sequence=self._model_sequence,
-            tier=TIER_REFINED if refine else TIER_LIGHT,
-            dtype=DTYPE_F32,
-            n_interests=n_interests,
-            dim=dim,
-            vectors=output.vectors.astype("<f4").tobytes(),
-            weights=output.weights.tolist(),
         )
 
     def _item(self, item: pb.ItemText, encoded: EncodedItem) -> pb.EncodedItem:

@@ -70,9 +70,9 @@ async def test_a_bad_job_harms_no_other(batcher):
 
 async def test_a_full_queue_is_refused_at_once(batcher, doubler):
     doubler.go.clear()
-    waiting = [asyncio.create_task(batcher.submit(0, 10, None))]
+    waiting = [batcher.submit(0, 10, None)]
     await asyncio.sleep(0.05)  # it computes now; twenty more may wait
-    waiting += [asyncio.create_task(batcher.submit(n, 10, None)) for n in range(20, 40)]
+    waiting += [batcher.submit(n, 10, None) for n in range(20, 40)]
     await asyncio.sleep(0)
 
     with pytest.raises(Overloaded) as caught:
@@ -85,9 +85,9 @@ async def test_a_full_queue_is_refused_at_once(batcher, doubler):
 
 async def test_what_comes_too_late_is_not_computed(batcher, doubler):
     doubler.go.clear()
-    first = asyncio.create_task(batcher.submit(1, 10, None))
+    first = batcher.submit(1, 10, None)
     await asyncio.sleep(0.05)
-    late = asyncio.create_task(batcher.submit(2, 1, time.monotonic() + 0.01))
+    late = batcher.submit(2, 1, time.monotonic() + 0.01)
     await asyncio.sleep(0.05)
     doubler.go.set()
 
@@ -99,9 +99,9 @@ async def test_what_comes_too_late_is_not_computed(batcher, doubler):
 
 async def test_what_nobody_waits_for_is_not_computed(batcher, doubler):
     doubler.go.clear()
-    first = asyncio.create_task(batcher.submit(1, 10, None))
+    first = batcher.submit(1, 10, None)
     await asyncio.sleep(0.05)
-    gone = asyncio.create_task(batcher.submit(2, 1, None))
+    gone = batcher.submit(2, 1, None)
     await asyncio.sleep(0)
     gone.cancel()
     doubler.go.set()

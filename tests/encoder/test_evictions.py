@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from encoder.compute import NamedText
 from encoder.settings import EncoderSettings
-from encoder.worker import Computed, NamedText, Worker
+from encoder.worker import Worker
 from protos.keys import text_digest
 from protos.rec.v1 import encoder_pb2 as pb
 from protos.rec.v1.interests_pb2 import TIER_LIGHT, TIER_REFINED
@@ -26,8 +27,8 @@ class Sender:
         state, texts = user.state, []
         for _ in range(3):
             (found,) = await self._worker.refresh([state], texts, frozenset(), None)
-            if isinstance(found, Computed):
-                return found.output
+            if found.status == pb.RESULT_STATUS_OK:
+                return found.interests
             if found.status == pb.RESULT_STATUS_NEED_BLOCKS:
                 state = user.with_segments()
             else:
@@ -76,9 +77,12 @@ async def test_random_evictions_change_no_answer(bundle):
         part = slice(begin, begin + 100)
         expected = await everything.refresh(wholes[part], [], frozenset(), None)
         for ours, theirs in zip(found[part], expected, strict=True):
-            output = theirs.output
-            np.testing.assert_allclose(ours.vectors, output.vectors, **CLOSE_OVER_BLOCKS)
-            np.testing.assert_allclose(ours.weights, output.weights, **CLOSE_OVER_BLOCKS)
+            interests = theirs.interests
+            vectors, expected_vectors = (
+                np.frombuffer(one.vectors, "<f4") for one in (ours, interests)
+            )
+            np.testing.assert_allclose(vectors, expected_vectors, **CLOSE_OVER_BLOCKS)
+            np.testing.assert_allclose(ours.weights, interests.weights, **CLOSE_OVER_BLOCKS)
     assert n_gone_on > N_EVENTS / 2
     await worker.close()
     await everything.close()

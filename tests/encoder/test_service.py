@@ -27,7 +27,7 @@ class Running:
         self._bundle, self._settings = bundle, EncoderSettings(**settings)
 
     async def __aenter__(self):
-        self.worker = Worker(self._bundle, self._settings)
+        self.worker = Worker(self._bundle, self._settings, model_sequence=7)
         servicer = EncoderServicer(self.worker, model_sequence=7, device="cpu")
         self._server = GrpcServer("127.0.0.1:0", [service_of(servicer)])
         port = await self._server.start()

@@ -89,10 +89,11 @@ async def refreshed(pool, users):
         for place in lacking:
             states[place] = users[place].with_segments()
     assert {result.status for result in response.results} == {RESULT_STATUS_OK}
-    return [
-        np.frombuffer(result.interests.vectors, "<f4").reshape(-1, CONFIG.dim)
-        for result in response.results
-    ]
+    return [vectors_of(result) for result in response.results]
+
+
+def vectors_of(result):
+    return np.frombuffer(result.interests.vectors, "<f4").reshape(-1, CONFIG.dim)
 
 
 async def expected(bundle, users):
@@ -100,7 +101,7 @@ async def expected(bundle, users):
     await worker.warm_up()
     found = await worker.refresh([u.with_segments() for u in users], [], frozenset(), None)
     await worker.close()
-    return [one.output.vectors for one in found]
+    return [vectors_of(one) for one in found]
 
 
 async def test_a_killed_encoder_costs_nobody_an_answer(processes):

@@ -1,0 +1,179 @@
+"""All that happens on the one thread that computes: from states on the wire to answers on the wire.
+
+Caches of items, blocks and users belong to it. The event loop, on the other thread, only moves
+messages: checking a user's state takes longer than receiving it, and two threads of Python that
+both have work wait for each other at every step.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from encoder.bundle import Bundle
+from encoder.caches import BlockCache, ItemCache, ItemKey, KnownItem
+from encoder.codebook import Floats
+from encoder.engine import EncodedItems, Engine, UserInput, UserOutput
+from encoder.items import NO_VECTOR
+from encoder.segment_rows import Memory
+from encoder.states import CheckedState, Known, Versions, check_state, invalid
+from protos.keys import text_digest
+from protos.rec.v1.encoder_pb2 import RESULT_STATUS_OK, Block, UserResult, UserState
+from protos.rec.v1.interests_pb2 import TIER_LIGHT, TIER_REFINED, Interests
+from protos.rec.v1.items_pb2 import DTYPE_F32
+from protos.segments import Columns
+
+
+@dataclass(frozen=True, slots=True)
+class NamedText:
+    """A revision of an item, with its text."""
+
+    key: ItemKey
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedItem:
+    known: KnownItem
+    embedding: Floats  # (D,)
+
+
+@dataclass(frozen=True, slots=True)
+class UserJob:
+    """A user of a request."""
+
+    state: UserState
+    sent_items: Mapping[ItemKey, KnownItem]
+    """Of this very request; cannot be evicted meanwhile."""
+    gone: frozenset[ItemKey]
+
+    @property
+    def is_light(self) -> bool:
+        return self.state.tier == TIER_LIGHT
+
+    def n_tokens(self, segment_size: int) -> int:
+        """Return about how many events and items there are at most to compute."""
+        state = self.state
+        n_open = state.n_events - state.n_closed_segments * segment_size
+        n_segments = sum(block.HasField("segment") for block in state.blocks)
+        n_items = 0 if self.is_light else len(state.recent)
+        return max(1, min(segment_size, n_open)) + n_segments * segment_size + n_items
+
+
+class Compute:
+    """For one thread, but for `is_due`."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        engine: Engine,
+        items: ItemCache,
+        blocks: BlockCache,
+        model_sequence: int,
+    ) -> None:
+        self._bundle, self._engine = bundle, engine
+        self._items, self._blocks = items, blocks
+        self._versions = Versions(bundle.model_version, bundle.codebook_version)
+        self._model_sequence = model_sequence
+        self._rows = {item_id: row for row, item_id in enumerate(bundle.catalogue.item_ids)}
+        self._unknown = engine.unknown_item()
+
+    def pin_catalogue(self) -> list[KnownItem]:
+        """Encode the bundle's own items, for ever, and return them."""
+        catalogue, tenant = self._bundle.catalogue, self._bundle.config.tenant
+        named = [
+            NamedText((tenant, item_id, text_digest(text)), text)
+            for item_id, text in zip(catalogue.item_ids, catalogue.texts, strict=True)
+        ]
+        found = [item.known for item in self._encoded(named)]
+        self._items.pin((one.key, known) for one, known in zip(named, found, strict=True))
+        return found
+
+    def encode(self, texts: Sequence[NamedText]) -> list[EncodedItem]:
+        """Encode items and remember them."""
+        found = self._encoded(texts)
+        for named, item in zip(texts, found, strict=True):
+            self._items.put(named.key, item.known)
+        return found
+
+    def newest_items(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], KnownItem]:
+        """Look (tenant, item_id) up at the newest revision known; unknown ones are left out."""
+        found = {name: self._items.newest(*name) for name in names}
+        return {name: item for name, item in found.items() if item is not None}
+
+    def refresh(self, jobs: Sequence[UserJob]) -> list[UserResult]:
+        """Answer users; a state that cannot be computed is refused alone."""
+        checked = [self._checked(job) for job in jobs]
+        ready = [one for one in checked if isinstance(one, CheckedState)]
+        outputs = iter(self._engine.refresh([one.user for one in ready]) if ready else ())
+        return [
+            self._answer(one, next(outputs)) if isinstance(one, CheckedState) else one
+            for one in checked
+        ]
+
+    def session(self, users: Sequence[UserInput]) -> list[Interests]:
+        outputs = self._engine.refresh(users)
+        return [
+            self._interests(output, refine=user.refine)
+            for user, output in zip(users, outputs, strict=True)
+        ]
+
+    def is_due(self) -> bool:
+        """Return whether something can be computed ahead; for any thread."""
+        return self._engine.is_due
+
+    def do(self) -> None:
+        """Compute a bit ahead (`encoder.batching.Chores`)."""
+        self._engine.prepare()
+
+    def _checked(self, job: UserJob) -> CheckedState | UserResult:
+        known = Known(self._items, self._blocks, job.sent_items, job.gone, self._unknown)
+        return check_state(job.state, self._bundle.config, self._versions, known)
+
+    def _answer(self, checked: CheckedState, output: UserOutput) -> UserResult:
+        if not output.is_finite:
+            return invalid("blocks hold numbers so great that no interests come of them")
+        user = checked.user
+        memories = iter(output.memories)
+        blocks: list[Memory] = []
+        for digest, block in zip(user.digests, user.blocks, strict=True):
+            if isinstance(block, Columns):
+                blocks.append(next(memories))
+                self._blocks.put(digest, blocks[-1])
+            else:
+                blocks.append(block)
+        return UserResult(
+            status=RESULT_STATUS_OK,
+            interests=self._interests(output, refine=user.refine),
+            closed_blocks=[
+                Block(digest=user.digests[place], memory=blocks[place].astype("<f2").tobytes())
+                for place in checked.sent_as_segments
+            ],
+        )
+
+    def _interests(self, output: UserOutput, *, refine: bool) -> Interests:
+        n_interests, dim = output.vectors.shape
+        return Interests(
+            model_version=self._versions.model,
+            codebook_version=self._versions.codebook,
+            model_sequence=self._model_sequence,
+            tier=TIER_REFINED if refine else TIER_LIGHT,
+            dtype=DTYPE_F32,
+            n_interests=n_interests,
+            dim=dim,
+            vectors=output.vectors.astype("<f4").tobytes(),
+            weights=output.weights.tolist(),
+        )
+
+    def _encoded(self, texts: Sequence[NamedText]) -> list[EncodedItem]:
+        rows = [self._row(named.key) for named in texts]
+        found: EncodedItems = self._engine.encode_items([named.text for named in texts], rows)
+        return [
+            EncodedItem(KnownItem(state, codes.tobytes()), embedding)
+            for state, codes, embedding in zip(
+                found.states, found.codes, found.embeddings, strict=True
+            )
+        ]
+
+    def _row(self, key: ItemKey) -> int:
+        tenant, item_id, _ = key
+        is_ours = tenant == self._bundle.config.tenant
+        return self._rows.get(item_id, NO_VECTOR) if is_ours else NO_VECTOR
