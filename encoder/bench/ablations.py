@@ -26,7 +26,7 @@ from encoder.bench.variants import VARIANTS
 from encoder.config import ModelConfig
 from encoder.history_store import read_histories
 from encoder.plots import plot_differences
-from encoder.ranking import Values, accuracy, paired_bootstrap
+from encoder.ranking import Values, accuracy, interval_of_difference
 from encoder.recipe import Recipe
 from encoder.splits import last_events
 from encoder.start import Texts
@@ -89,9 +89,9 @@ def _figures(ours: Mapping[str, Values], hybrid: Mapping[str, Values]) -> dict[s
     """Return each metric, and the lower end, mean and upper end of its difference."""
     found: dict[str, Any] = {}
     for name in METRICS:
-        low, high = np.quantile(paired_bootstrap(ours[name], hybrid[name]), [0.025, 0.975])
+        low, high = interval_of_difference(ours[name], hybrid[name])
         mean = float(ours[name].mean())
         differences = (low, mean - float(hybrid[name].mean()), high)
         found[name] = round(mean, 4)
-        found[f"{name} to hybrid"] = [round(float(one), 4) for one in differences]
+        found[f"{name} to hybrid"] = [round(one, 4) for one in differences]
     return found

@@ -24,7 +24,7 @@ from encoder.bench.variants import VARIANTS
 from encoder.config import ModelConfig
 from encoder.histories import History
 from encoder.history_store import read_histories
-from encoder.ranking import Ranking, Values, accuracy, means, paired_bootstrap
+from encoder.ranking import Ranking, Values, accuracy, interval_of_difference, means
 from encoder.recipe import Recipe
 from encoder.splits import Split, leave_one_out
 from encoder.start import Texts
@@ -84,9 +84,7 @@ def _over_seeds(rankings: Sequence[Ranking]) -> dict[str, Values]:
 
 
 def _interval(ours: Values, theirs: Values) -> list[float]:
-    """Return where the difference lies with 95 % confidence."""
-    ends = np.quantile(paired_bootstrap(ours, theirs), [0.025, 0.975])
-    return [round(float(end), 4) for end in ends]
+    return [round(end, 4) for end in interval_of_difference(ours, theirs)]
 
 
 @dataclass(frozen=True, slots=True)
