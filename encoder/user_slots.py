@@ -12,12 +12,12 @@ are good as far as the next state begins with the same. A slot may be lost at an
 """
 
 import itertools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from cachetools import TTLCache
 from prometheus_client import Counter, Gauge
 from torch import Tensor
 
@@ -95,7 +95,9 @@ class UserSlots:
         self.segments = _zeros((n_slots + 1, *segment), device)
         self.windows = _zeros((n_slots + 1, *window), device)
         self._free = list(range(n_slots, NOBODY, -1))
-        self._kept: TTLCache[UserName, Kept] = TTLCache(float("inf"), idle_s)
+        self._idle_s = idle_s
+        self._kept: dict[UserName, tuple[Kept, float]] = {}
+        """With the time until which they are kept; least recent first, as all are put back last."""
         self._due: dict[UserName, int] = {}
         HELD.labels("all").set(n_slots)
         HELD.labels("in use").set_function(lambda: n_slots - len(self._free))
@@ -103,9 +105,7 @@ class UserSlots:
     def take(self, names: Sequence[UserName | None]) -> list[Kept]:
         """Lend the slots of a batch of users until `keep` or `drop`; of those who had none, and of
         nobody else, they hold nothing. The second of the same name gets nobody's."""
-        for gone, expired in self._kept.expire():
-            self._due.pop(gone, None)
-            self._free.append(expired.slot)
+        self._expire()
         found = {name: self._taken(name) for name in names if name}
         n_found = sum(one is not None for one in found.values())
         LOOKUPS.labels("true").inc(n_found)
@@ -118,19 +118,21 @@ class UserSlots:
                 held.append(Kept())
         return held
 
+    def _expire(self) -> None:
+        while (name := next(iter(self._kept), None)) and self._kept[name][1] <= time.monotonic():
+            self._free.append(self._pop(name).slot)
+
     def _taken(self, name: UserName) -> Kept | None:
+        return self._pop(name) if name in self._kept else None
+
+    def _pop(self, name: UserName) -> Kept:
         self._due.pop(name, None)
-        found: Kept | None = self._kept.pop(name, None)
-        return found
+        return self._kept.pop(name)[0]
 
     def _new_slot(self) -> int:
         if self._free:
             return self._free.pop()
-        if not self._kept:
-            return NOBODY
-        name, kept = self._kept.popitem()
-        self._due.pop(name, None)
-        return int(kept.slot)
+        return self._pop(next(iter(self._kept))).slot if self._kept else NOBODY
 
     @property
     def is_due(self) -> bool:
@@ -140,8 +142,7 @@ class UserSlots:
         """Lend the slots of some users whose windows can be cut back ahead, with the items that
         fall out."""
         some = list(itertools.islice(self._due.items(), most))
-        held = [(name, self._taken(name), n_out) for name, n_out in some]
-        return [(name, kept, n_out) for name, kept, n_out in held if kept]
+        return [(name, self._pop(name), n_out) for name, n_out in some]
 
     def keep(self, name: UserName, kept: Kept, n_out: int = 0) -> None:
         """Give a slot back with its new contents.
@@ -150,7 +151,7 @@ class UserSlots:
             n_out: how many items fall out of the window with the next event.
         """
         if kept.slot != NOBODY:
-            self._kept[name] = kept
+            self._kept[name] = (kept, time.monotonic() + self._idle_s)
             if n_out:
                 self._due[name] = n_out
 
@@ -162,15 +163,6 @@ class UserSlots:
                 self.segments[one.slot].zero_()
                 self.windows[one.slot].zero_()
                 self._free.append(one.slot)
-
-    def lose(self, names: Sequence[UserName]) -> None:
-        """Forget some users."""
-        found = [self._taken(name) for name in names]
-        self.drop([one for one in found if one])
-
-    @property
-    def names(self) -> list[UserName]:
-        return list(self._kept)
 
 
 def _zeros(shape: tuple[int, ...], device: torch.device) -> Tensor:

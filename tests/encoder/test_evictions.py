@@ -10,6 +10,8 @@ from protos.keys import text_digest
 from protos.rec.v1 import encoder_pb2 as pb
 from protos.rec.v1.interests_pb2 import TIER_LIGHT, TIER_REFINED
 from tests.encoder.test_light import CLOSE_OVER_BLOCKS
+from tests.encoder.test_user_slots import lose as lose_users
+from tests.encoder.test_user_slots import names_in
 from tests.encoder.tiny import make_user
 
 N_EVENTS, N_USERS = 2_000, 12
@@ -68,8 +70,9 @@ async def test_random_evictions_change_no_answer(bundle):
         if rng.random() < 0.1:
             lose(caches[int(rng.integers(len(caches)))], rng)
         if rng.random() < 0.05:
-            worker._slots.lose([name for name in worker._slots.names if rng.random() < 0.5])
-        n_gone_on += ("default", f"u{place}") in worker._slots.names
+            some = [name for name in names_in(worker._slots) if rng.random() < 0.5]
+            lose_users(worker._slots, some)
+        n_gone_on += ("default", f"u{place}") in names_in(worker._slots)
 
         wholes.append(user.with_segments())
         found.append(await sender.refresh(user))

@@ -1,5 +1,6 @@
 """What users' slots hold changes what is computed, not what comes out."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -64,7 +65,15 @@ class User:
         self.memories += output.memories
 
     def kept(self):
-        return self.engine._users._kept.get(self.name, Kept())
+        return self.engine._users._kept.get(self.name, (Kept(), 0))[0]
+
+
+def names_in(slots):
+    return list(slots._kept)
+
+
+def lose(slots, names):
+    slots.drop(slots.take(names))
 
 
 def from_scratch(user):
@@ -112,7 +121,7 @@ def test_users_of_all_kinds_in_one_batch_are_as_they_are_alone(engine):
             user.state(int(n), refine=bool(rng.integers(2)))
             for user, n in zip(users, counts, strict=True)
         ]
-        engine._users.lose([user.name for user in users if rng.random() < 0.3])
+        lose(engine._users, [user.name for user in users if rng.random() < 0.3])
 
         outputs = engine.refresh(states)
 
@@ -204,7 +213,7 @@ def test_who_lost_his_slot_is_not_prepared():
     user = User(engine, seed=1)
     engine.refresh([user.state(2 * CONFIG.recent_size - 1)])
 
-    engine._users.lose([user.name])
+    lose(engine._users, [user.name])
 
     assert not engine.is_due
 
@@ -219,7 +228,7 @@ def test_with_fewer_slots_than_users_the_least_recent_goes_first():
     for user in users:
         engine.refresh([user.state(5)])
 
-    assert engine._users.names == [user.name for user in users[1:]]
+    assert names_in(engine._users) == [user.name for user in users[1:]]
 
 
 def test_a_batch_of_more_users_than_slots_is_answered():
@@ -230,7 +239,7 @@ def test_a_batch_of_more_users_than_slots_is_answered():
         outputs = engine.refresh(states)
         for state, output in zip(states, outputs, strict=True):
             assert_same(output, engine.refresh([from_scratch(state)])[0])
-    assert len(engine._users.names) == 2
+    assert len(names_in(engine._users)) == 2
 
 
 def test_nobody_stays_for_long_without_an_event():
@@ -239,7 +248,26 @@ def test_nobody_stays_for_long_without_an_event():
 
     engine.refresh([user.state(5)])
 
-    assert engine._users.names == []
+    assert engine._users.take([]) == []
+    assert names_in(engine._users) == []
+
+
+def test_slots_of_those_who_fall_idle_during_a_batch_are_free_again(monkeypatch):
+    engine = make_engine(n_bytes=slots_for(3), idle_s=0.05)
+    users = [User(engine, seed) for seed in range(3)]
+    engine.refresh([users[0].state(5)])
+    compute = engine._refresh
+
+    def slowly(*inputs):
+        time.sleep(0.1)
+        return compute(*inputs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "_refresh", slowly)
+        engine.refresh([users[1].state(5)])
+
+    slots = [kept.slot for kept in engine._users.take([user.name for user in users])]
+    assert sorted(slots) == [1, 2, 3]
 
 
 def test_after_a_batch_that_failed_nothing_of_it_is_used(monkeypatch):
@@ -255,7 +283,7 @@ def test_after_a_batch_that_failed_nothing_of_it_is_used(monkeypatch):
         with pytest.raises(RuntimeError, match="out of memory"):
             engine.refresh([user.state(6)])
 
-    assert engine._users.names == []
+    assert names_in(engine._users) == []
     state = user.state(7)
     assert_same(engine.refresh([state])[0], engine.refresh([from_scratch(state)])[0])
 
@@ -274,7 +302,7 @@ def test_numbers_that_overflow_harm_neither_others_nor_who_comes_after():
     found, good = engine.refresh([poisoned, other.state(6)])
 
     assert not found.is_finite
-    assert engine._users.names == [other.name]
+    assert names_in(engine._users) == [other.name]
     assert_same(good, engine.refresh([from_scratch(other.state(6))])[0])
     states = [User(engine, seed=3).state(2), other.state(7)]  # one of them in the other's slot
     outputs = engine.refresh(states)
