@@ -92,8 +92,9 @@ class UserSlots:
         window = model.tower.llm.past_shape(n_tokens)
         self.slot_bytes = 4 * int(np.prod(segment) + np.prod(window))
         n_slots = n_bytes // self.slot_bytes
-        self.segments = _zeros((n_slots + 1, *segment), device)
-        self.windows = _zeros((n_slots + 1, *window), device)
+        n_rows = max(n_slots + 1, 2)  # what is compiled wants two
+        self.segments = _zeros((n_rows, *segment), device)
+        self.windows = _zeros((n_rows, *window), device)
         self._free = list(range(n_slots, NOBODY, -1))
         self._idle_s = idle_s
         self._kept: dict[UserName, tuple[Kept, float]] = {}

@@ -10,7 +10,7 @@ from encoder.engine import Engine
 from encoder.passes import N_NEW
 from encoder.user_slots import UserSlots
 from protos.errors import NotReady
-from tests.encoder.test_user_slots import User, assert_same, from_scratch
+from tests.encoder.test_user_slots import User, assert_goes_on, assert_same, from_scratch
 from tests.encoder.tiny import CONFIG, deeper, make_bundle
 
 SIZE = CONFIG.segment_size
@@ -33,14 +33,16 @@ def engines(request, tmp_path_factory):
 
 def test_going_on_event_by_event_equals_plain_passes(engines):
     plain, compiled = engines
-    user = User(plain, seed=1)
-    for n_events in range(1, 5 * SIZE):
-        state = user.state(n_events)
+    assert_goes_on(compiled, plain, 5 * SIZE)
 
-        output = compiled.refresh([state])[0]
 
-        assert_same(output, plain.refresh([from_scratch(state)])[0])
-        user.remember(output)
+def test_a_worker_that_keeps_nothing_of_users_equals_plain_passes(engines):
+    plain, compiled = engines
+    state = User(plain, seed=1).state(2)
+    compiled.refresh([state])
+    folder = compiled._llm._compiled.compute._compiling.folder
+
+    assert_goes_on(Engine(plain.bundle, compiled_folder=folder), plain, 2 * SIZE)
 
 
 def test_batches_of_users_with_few_and_many_new_events_equal_plain_passes(engines):

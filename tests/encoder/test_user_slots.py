@@ -88,15 +88,18 @@ def assert_same(found, expected):
         np.testing.assert_allclose(ours.astype(float), theirs.astype(float), rtol=5e-3, atol=1e-3)
 
 
-def test_going_on_event_by_event_equals_computing_all(engine):
-    user = User(engine, seed=1)
-    for n_events in range(1, 6 * SIZE):
-        state = user.state(n_events)
-
+def assert_goes_on(engine, plain, n_events):
+    """Event by event, an engine gives what a plain one computes from scratch."""
+    user = User(plain, seed=1)
+    for n in range(1, n_events):
+        state = user.state(n)
         output = engine.refresh([state])[0]
-
-        assert_same(output, engine.refresh([from_scratch(state)])[0])
+        assert_same(output, plain.refresh([from_scratch(state)])[0])
         user.remember(output)
+
+
+def test_going_on_event_by_event_equals_computing_all(engine):
+    assert_goes_on(engine, engine, 6 * SIZE)
 
 
 def test_going_on_computes_one_event_and_one_item(engine):
@@ -323,9 +326,5 @@ def test_groups_of_alike_sizes_waste_at_most_half_and_lose_nobody():
 
 @pytest.mark.parametrize("family", [LlamaConfig, Qwen3Config, MistralConfig])
 def test_every_family_of_llms_goes_on(family):
-    user = User(engine := make_engine(family=family), seed=7)
-    for n_events in range(1, 20):
-        state = user.state(n_events)
-        output = engine.refresh([state])[0]
-        assert_same(output, engine.refresh([from_scratch(state)])[0])
-        user.remember(output)
+    engine = make_engine(family=family)
+    assert_goes_on(engine, engine, 20)
