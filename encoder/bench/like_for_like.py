@@ -38,8 +38,9 @@ METRICS = ("hr@10", "ndcg@10")
 HYBRID = VARIANTS["hybrid"]
 SEEDS = (0, 1, 2)
 RIVAL = Path(__file__).with_name("rival_sasrec.py")
-CHOSEN = 0
-"""Epochs: as many as do best on validation."""
+RIVAL_EPOCHS = 30
+"""As many as did best on validation, chosen among 10, 20, ... 50 (docs/log.md, 2026-11-22); 0
+chooses anew, for fifty epochs more."""
 
 console = Console(stderr=True)
 
@@ -58,7 +59,7 @@ def rectools(quick: bool) -> Result:
             ours.append(
                 ranked(HYBRID, Texts.of(items), split.histories, split, sown, ModelConfig())
             )
-    theirs = _rival(split, ours[0], 1 if quick else CHOSEN, seeds)
+    theirs = _rival(split, ours[0], 1 if quick else RIVAL_EPOCHS, seeds)
     of_ours, of_theirs = _over_seeds(ours), _over_seeds(theirs.rankings)
     mine, rival = means(of_ours), means(of_theirs)
     differences = [
