@@ -1,16 +1,19 @@
 """Dynamic batching: jobs that arrive together share one computation, on one thread.
 
-While a batch computes, new jobs gather; the next batch takes as many as fit its token budget. An
-idle worker waits at most `max_wait_ms` for company. The queue is bounded: a job beyond it is
-refused at once with a hint when to come back. A job whose deadline has passed, or whose caller has
-gone, is dropped before it costs anything. A batch that fails is computed again job by job, so that
-one bad job harms no other. When no job waits, work that can wait gets its turn, a bit at a time.
+A job is what one caller wants computed together, as far as a batch's token budget allows; all of it
+shares one future, for a future an item costs the event loop more than the item itself. While a
+batch computes, new jobs gather; the next batch takes as many as fit its budget. An idle worker
+waits at most `max_wait_ms` for company. The queue is bounded: what is beyond it is refused at once
+with a hint when to come back. A job whose deadline has passed, or whose caller has gone, is dropped
+before it costs anything. A batch that fails is computed again job by job, so that one bad job harms
+no other. When no job waits, work that can wait gets its turn, a bit at a time.
 """
 
 import asyncio
+import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -29,11 +32,11 @@ IDLE_AFTER_S = 0.005
 
 log = structlog.get_logger(__name__)
 
-QUEUED = Gauge("freshet_encoder_queued_jobs", "Jobs waiting for a batch.", ["lane"])
-REFUSED = Counter("freshet_encoder_refused_total", "Jobs not computed.", ["lane", "why"])
-BATCH_JOBS = Histogram(
-    "freshet_encoder_batch_jobs",
-    "Jobs a batch.",
+QUEUED = Gauge("freshet_encoder_queued", "Users or items that wait for a batch.", ["lane"])
+REFUSED = Counter("freshet_encoder_refused_total", "Users or items not computed.", ["lane", "why"])
+BATCH_SIZE = Histogram(
+    "freshet_encoder_batch_size",
+    "Users or items of a batch.",
     ["lane"],
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512),
 )
@@ -47,12 +50,12 @@ COMPUTE_SECONDS = Histogram(
 
 @dataclass(slots=True)
 class _Job(Generic[In, Out]):
-    work: In
+    items: Sequence[In]
     n_tokens: int
     deadline: float | None
     """time.monotonic()"""
     arrived: float
-    done: asyncio.Future[Out]
+    done: asyncio.Future[Sequence[Out]]
 
 
 class Chores(Protocol):
@@ -84,40 +87,71 @@ class Batcher(Generic[In, Out]):
             lane: name in the metrics.
             compute: maps a batch to results in its order; runs on the executor.
             executor: one thread.
-            max_tokens: budget of a batch; a single job may exceed it.
+            max_tokens: budget of a batch; a single item may exceed it.
             max_wait_ms: how long the first job of an idle worker waits for others.
-            max_queued: jobs waiting, beyond which `submit` raises Overloaded.
+            max_queued: items waiting, beyond which `submit` raises Overloaded.
             chores: to do on the executor when no job has come for a while.
         """
         self._lane, self._compute, self._executor = lane, compute, executor
         self._max_tokens, self._max_wait_s = max_tokens, max_wait_ms / 1000
         self._max_queued, self._chores = max_queued, chores
         self._jobs: deque[_Job[In, Out]] = deque()
+        self._n_queued = 0
+        self._queued = QUEUED.labels(lane)
+        self._queue_seconds = QUEUE_SECONDS.labels(lane)
         self._arrived = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
-    def reserve(self, n_jobs: int) -> None:
-        """Raise Overloaded when `n_jobs` more would not fit."""
-        if len(self._jobs) + n_jobs > self._max_queued:
-            REFUSED.labels(self._lane, "overloaded").inc(n_jobs)
+    def reserve(self, n_items: int) -> None:
+        """Raise Overloaded when `n_items` more would not fit."""
+        if self._n_queued + n_items > self._max_queued:
+            REFUSED.labels(self._lane, "overloaded").inc(n_items)
             raise Overloaded(
-                f"the encoder's queue is full ({len(self._jobs)} waiting); try again later",
+                f"the encoder's queue is full ({self._n_queued} waiting); try again later",
                 retry_after_s=0.2,
             )
 
-    def submit(self, work: In, n_tokens: int, deadline: float | None) -> "asyncio.Future[Out]":
-        """Compute `work` in some batch; cancel what comes back to withdraw it.
+    def submit(
+        self, items: Sequence[In], n_tokens: Sequence[int], deadline: float | None
+    ) -> Awaitable[list[Out]]:
+        """Queue what one caller wants; await its results, in its order, or cancel that to withdraw.
+
+        Args:
+            n_tokens: of each item.
+            deadline: time.monotonic()
 
         Raises:
-            Overloaded: at once, where the queue is full.
-            TooLate: in the future, where `deadline` (time.monotonic()) came before a batch did.
+            Overloaded: at once, where the queue has no room for all of it.
+            TooLate: when awaited; `deadline` came before a batch did.
         """
-        self.reserve(1)
-        done: asyncio.Future[Out] = asyncio.get_running_loop().create_future()
-        self._jobs.append(_Job(work, n_tokens, deadline, time.monotonic(), done))
-        QUEUED.labels(self._lane).set(len(self._jobs))
+        self.reserve(len(items))
+        return _joined([self._enqueue(*part, deadline) for part in self._within(items, n_tokens)])
+
+    def _within(
+        self, items: Sequence[In], n_tokens: Sequence[int]
+    ) -> Iterator[tuple[Sequence[In], int]]:
+        """Cut items into parts within a batch's budget; yield each with its tokens."""
+        first, total = 0, 0
+        for place, size in enumerate(n_tokens):
+            if place > first and total + size > self._max_tokens:
+                yield items[first:place], total
+                first, total = place, 0
+            total += size
+        if first < len(items):
+            yield items[first:], total
+
+    def _enqueue(
+        self, items: Sequence[In], n_tokens: int, deadline: float | None
+    ) -> "asyncio.Future[Sequence[Out]]":
+        done: asyncio.Future[Sequence[Out]] = asyncio.get_running_loop().create_future()
+        self._jobs.append(_Job(items, n_tokens, deadline, time.monotonic(), done))
+        self._count(len(items))
         self._arrived.set()
         return done
+
+    def _count(self, n_items: int) -> None:
+        self._n_queued += n_items
+        self._queued.set(self._n_queued)
 
     async def close(self) -> None:
         """Stop; jobs that wait are cancelled."""
@@ -165,25 +199,25 @@ class Batcher(Generic[In, Out]):
             if batch and n_tokens + job.n_tokens > self._max_tokens:
                 break
             self._jobs.popleft()
+            self._count(-len(job.items))
             if job.done.done():
-                REFUSED.labels(self._lane, "cancelled").inc()
+                REFUSED.labels(self._lane, "cancelled").inc(len(job.items))
             elif job.deadline is not None and now >= job.deadline:
-                REFUSED.labels(self._lane, "too_late").inc()
+                REFUSED.labels(self._lane, "too_late").inc(len(job.items))
                 job.done.set_exception(TooLate("the deadline passed in the encoder's queue"))
             else:
                 batch.append(job)
                 n_tokens += job.n_tokens
-                QUEUE_SECONDS.labels(self._lane).observe(now - job.arrived)
-        QUEUED.labels(self._lane).set(len(self._jobs))
+                self._queue_seconds.observe(now - job.arrived)
         return batch
 
     async def _answer(self, batch: list[_Job[In, Out]]) -> None:
-        BATCH_JOBS.labels(self._lane).observe(len(batch))
+        items = [item for job in batch for item in job.items]
+        BATCH_SIZE.labels(self._lane).observe(len(items))
         loop = asyncio.get_running_loop()
         try:
             with COMPUTE_SECONDS.labels(self._lane).time():
-                works = [job.work for job in batch]
-                outs = await loop.run_in_executor(self._executor, self._compute, works)
+                outs = await loop.run_in_executor(self._executor, self._compute, items)
         except Exception as error:
             if len(batch) == 1:
                 _fail(batch[0], error)
@@ -192,9 +226,16 @@ class Batcher(Generic[In, Out]):
             for job in batch:
                 await self._answer([job])
             return
-        for job, out in zip(batch, outs, strict=True):
+        first = 0
+        for job in batch:
+            last = first + len(job.items)
             if not job.done.done():
-                job.done.set_result(out)
+                job.done.set_result(outs[first:last])
+            first = last
+
+
+async def _joined(parts: "Sequence[asyncio.Future[Sequence[Out]]]") -> list[Out]:
+    return list(itertools.chain.from_iterable(await asyncio.gather(*parts)))
 
 
 def _fail(job: _Job[In, Out], error: Exception) -> None:

@@ -96,26 +96,31 @@ class Worker:
         sent = await self.encode(texts, deadline)
         sent_items = {named.key: item.known for named, item in zip(texts, sent, strict=True)}
         jobs = [UserJob(state, sent_items, gone) for state in states]
-        n_light = sum(job.is_light for job in jobs)
-        self._light.reserve(n_light)
-        self._refined.reserve(len(jobs) - n_light)
+        return await self._in_lanes(jobs, deadline)
+
+    async def _in_lanes(self, jobs: Sequence[UserJob], deadline: float | None) -> list[UserResult]:
+        """Compute each user in the lane of his tier; the queues take all of them, or none."""
+        lanes = [
+            (lane, [place for place, job in enumerate(jobs) if job.is_light is is_light])
+            for lane, is_light in ((self._refined, False), (self._light, True))
+        ]
+        for lane, places in lanes:
+            lane.reserve(len(places))
         size = self.bundle.config.segment_size
-        return await asyncio.gather(
-            *(
-                (self._light if job.is_light else self._refined).submit(
-                    job, job.n_tokens(size), deadline
-                )
-                for job in jobs
-            )
-        )
+        waiting = []
+        for lane, places in lanes:
+            some = [jobs[place] for place in places]
+            waiting.append(lane.submit(some, [job.n_tokens(size) for job in some], deadline))
+        results = [UserResult()] * len(jobs)
+        for (_, places), found in zip(lanes, await asyncio.gather(*waiting), strict=True):
+            for place, result in zip(places, found, strict=True):
+                results[place] = result
+        return results
 
     async def encode(self, texts: Sequence[NamedText], deadline: float | None) -> list[EncodedItem]:
         """Encode items and remember them. Raises as `refresh`."""
         limit = self.bundle.config.max_item_tokens
-        self._texts.reserve(len(texts))
-        return await asyncio.gather(
-            *(self._texts.submit(named, limit, deadline) for named in texts)
-        )
+        return await self._texts.submit(texts, [limit] * len(texts), deadline)
 
     async def session(
         self, steps: Sequence[SessionStep], *, refine: bool, deadline: float | None
@@ -123,7 +128,8 @@ class Worker:
         """Compute the interests of a list of events. Raises as `refresh`."""
         codebook = int(self.versions.codebook, 16)
         user = session_input(steps, self.bundle.config, codebook=codebook, refine=refine)
-        return await self._sessions.submit(user, user.n_tokens, deadline)
+        (found,) = await self._sessions.submit([user], [user.n_tokens], deadline)
+        return found
 
     async def newest_items(
         self, names: Sequence[tuple[str, str]]

@@ -25,6 +25,11 @@ class Doubler:
         return [2 * number for number in numbers]
 
 
+def one(batcher, number, n_tokens=1, deadline=None):
+    """A caller with one number, who gets one back."""
+    return asyncio.ensure_future(batcher.submit([number], [n_tokens], deadline))
+
+
 @pytest.fixture
 def doubler():
     return Doubler()
@@ -40,43 +45,48 @@ async def batcher(doubler):
 
 
 async def test_jobs_that_wait_together_share_a_batch(batcher, doubler):
-    found = await asyncio.gather(*(batcher.submit(n, 1, None) for n in range(5)))
+    found = await asyncio.gather(*(one(batcher, n) for n in range(5)))
 
-    assert found == [0, 2, 4, 6, 8]
+    assert found == [[0], [2], [4], [6], [8]]
     assert doubler.batches == [[0, 1, 2, 3, 4]]
 
 
 async def test_a_batch_keeps_to_its_budget(batcher, doubler):
-    await asyncio.gather(*(batcher.submit(n, 4, None) for n in range(5)))
+    await asyncio.gather(*(one(batcher, n, 4) for n in range(5)))
 
     assert doubler.batches == [[0, 1], [2, 3], [4]]
 
 
+async def test_what_one_caller_wants_is_cut_to_the_budget_and_comes_in_order(batcher, doubler):
+    found = await batcher.submit([1, 2, 3, 4, 5], [4, 4, 4, 99, 1], None)
+
+    assert found == [2, 4, 6, 8, 10]
+    assert doubler.batches == [[1, 2], [3], [4], [5]]
+
+
 async def test_a_job_above_the_budget_goes_alone(batcher, doubler):
-    await asyncio.gather(batcher.submit(1, 99, None), batcher.submit(2, 1, None))
+    await asyncio.gather(one(batcher, 1, 99), one(batcher, 2))
 
     assert doubler.batches == [[1], [2]]
 
 
 async def test_a_bad_job_harms_no_other(batcher):
-    found = await asyncio.gather(
-        *(batcher.submit(n, 1, None) for n in (1, 13, 2)), return_exceptions=True
-    )
+    found = await asyncio.gather(*(one(batcher, n) for n in (1, 13, 2)), return_exceptions=True)
 
-    assert found[0] == 2
+    assert found[0] == [2]
     assert isinstance(found[1], ValueError)
-    assert found[2] == 4
+    assert found[2] == [4]
 
 
 async def test_a_full_queue_is_refused_at_once(batcher, doubler):
     doubler.go.clear()
-    waiting = [batcher.submit(0, 10, None)]
+    waiting = [one(batcher, 0, 10)]
     await asyncio.sleep(0.05)  # it computes now; twenty more may wait
-    waiting += [batcher.submit(n, 10, None) for n in range(20, 40)]
+    waiting += [one(batcher, n, 10) for n in range(20, 40)]
     await asyncio.sleep(0)
 
     with pytest.raises(Overloaded) as caught:
-        await batcher.submit(99, 1, None)
+        await one(batcher, 99)
 
     assert caught.value.retry_after_s > 0
     doubler.go.set()
@@ -85,9 +95,9 @@ async def test_a_full_queue_is_refused_at_once(batcher, doubler):
 
 async def test_what_comes_too_late_is_not_computed(batcher, doubler):
     doubler.go.clear()
-    first = batcher.submit(1, 10, None)
+    first = one(batcher, 1, 10)
     await asyncio.sleep(0.05)
-    late = batcher.submit(2, 1, time.monotonic() + 0.01)
+    late = one(batcher, 2, 1, time.monotonic() + 0.01)
     await asyncio.sleep(0.05)
     doubler.go.set()
 
@@ -99,15 +109,15 @@ async def test_what_comes_too_late_is_not_computed(batcher, doubler):
 
 async def test_what_nobody_waits_for_is_not_computed(batcher, doubler):
     doubler.go.clear()
-    first = batcher.submit(1, 10, None)
+    first = one(batcher, 1, 10)
     await asyncio.sleep(0.05)
-    gone = batcher.submit(2, 1, None)
+    gone = one(batcher, 2)
     await asyncio.sleep(0)
     gone.cancel()
     doubler.go.set()
 
     await first
-    assert await batcher.submit(3, 1, None) == 6
+    assert await one(batcher, 3) == [6]
     assert doubler.batches == [[1], [3]]
 
 
@@ -137,7 +147,7 @@ async def with_chores(doubler, chores, *numbers):
             "test", doubler, thread, max_tokens=2, max_wait_ms=1, max_queued=20, chores=chores
         )
         for some in numbers:
-            await asyncio.gather(*(batcher.submit(number, 1, None) for number in some))
+            await asyncio.gather(*(one(batcher, number) for number in some))
             assert await asyncio.to_thread(chores.done.wait, 5)
         await batcher.close()
 
