@@ -74,7 +74,7 @@ class Compute:
         self._versions = Versions(bundle.model_version, bundle.codebook_version)
         self._model_sequence = model_sequence
         self._rows = {item_id: row for row, item_id in enumerate(bundle.catalogue.item_ids)}
-        self._unknown = engine.unknown_item()
+        self._unknown = KnownItem(engine.unknown_item(), codes=b"")  # nobody asks for them
 
     def pin_catalogue(self) -> list[KnownItem]:
         """Encode the bundle's own items, for ever, and return them."""
@@ -131,23 +131,26 @@ class Compute:
     def _answer(self, checked: CheckedState, output: UserOutput) -> UserResult:
         if not output.is_finite:
             return invalid("blocks hold numbers so great that no interests come of them")
-        user = checked.user
-        memories = iter(output.memories)
-        blocks: list[Memory] = []
-        for digest, block in zip(user.digests, user.blocks, strict=True):
-            if isinstance(block, Columns):
-                blocks.append(next(memories))
-                self._blocks.put(digest, blocks[-1])
-            else:
-                blocks.append(block)
         return UserResult(
             status=RESULT_STATUS_OK,
-            interests=self._interests(output, refine=user.refine),
-            closed_blocks=[
-                Block(digest=user.digests[place], memory=blocks[place].astype("<f2").tobytes())
-                for place in checked.sent_as_segments
-            ],
+            interests=self._interests(output, refine=checked.user.refine),
+            closed_blocks=self._closed(checked, output.memories),
         )
+
+    def _closed(self, checked: CheckedState, memories: Sequence[Memory]) -> list[Block]:
+        """Remember blocks that were made now; return those that the sender lacks."""
+        user = checked.user
+        made = [place for place, one in enumerate(user.blocks) if isinstance(one, Columns)]
+        for place, memory in zip(made, memories, strict=True):
+            self._blocks.put(user.digests[place], memory)
+        whole: dict[int, Memory] = dict(zip(made, memories, strict=True))
+        closed = []
+        for place in checked.sent_as_segments:
+            # Another request's may have been remembered before this one was checked.
+            block = whole.get(place, user.blocks[place])
+            assert not isinstance(block, Columns), "every segment was computed"
+            closed.append(Block(digest=user.digests[place], memory=block.astype("<f2").tobytes()))
+        return closed
 
     def _interests(self, output: UserOutput, *, refine: bool) -> Interests:
         n_interests, dim = output.vectors.shape

@@ -9,6 +9,7 @@ and blocks live above it (encoder/worker.py).
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -287,25 +288,34 @@ class _Plan:
         """
         self.stored: list[Memory] = list(fillers)
         self.closed_rows: list[Row] = []
-        self.closed_of: list[list[int]] = []
+        self.closed_of: list[range] = []
         """Each user's among them."""
         self.open_rows: list[Row] = []
-        known = sum(not isinstance(b, Columns) for user in users for b in user.blocks)
-        n_stored = len(fillers) + known
-        for user, kept in zip(users, held, strict=True):
-            places: list[int] = []
-            rows: list[int] = []
-            for index, block in enumerate(user.blocks):
-                if isinstance(block, Columns):
-                    prior = places[: -1 - n_blocks : -1]
-                    n_past = kept.n_events(user.digests_before(index, n_blocks), block)
-                    places.append(n_stored + len(self.closed_rows))
-                    rows.append(len(self.closed_rows))
-                    self.closed_rows.append(Row(block, prior, kept.slot, n_past))
-                else:
-                    places.append(len(self.stored))
-                    self.stored.append(block)
-            self.closed_of.append(rows)
+        made = [[isinstance(block, Columns) for block in user.blocks] for user in users]
+        n_stored = len(fillers) + sum([len(some) - sum(some) for some in made])
+        for user, kept, is_made in zip(users, held, made, strict=True):
+            first = len(self.closed_rows)
+            if any(is_made):
+                places = self._place_blocks(user, kept, n_stored, n_blocks)
+            else:
+                places = list(range(len(self.stored), len(self.stored) + len(user.blocks)))
+                self.stored.extend(cast(Sequence[Memory], user.blocks))
+            self.closed_of.append(range(first, len(self.closed_rows)))
             prior = places[: -1 - n_blocks : -1]
             n_past = kept.n_events(user.digests_before(len(places), n_blocks), user.open_segment)
             self.open_rows.append(Row(user.open_segment, prior, kept.slot, n_past))
+
+    def _place_blocks(self, user: UserInput, kept: Kept, n_stored: int, n_blocks: int) -> list[int]:
+        """Return the places in the bank of a user's blocks, those that have to be made behind the
+        stored ones."""
+        places: list[int] = []
+        for index, block in enumerate(user.blocks):
+            if isinstance(block, Columns):
+                prior = places[: -1 - n_blocks : -1]
+                n_past = kept.n_events(user.digests_before(index, n_blocks), block)
+                places.append(n_stored + len(self.closed_rows))
+                self.closed_rows.append(Row(block, prior, kept.slot, n_past))
+            else:
+                places.append(len(self.stored))
+                self.stored.append(block)
+        return places

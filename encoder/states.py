@@ -29,7 +29,7 @@ from protos.rec.v1.encoder_pb2 import (
     UserResult,
     UserState,
 )
-from protos.rec.v1.interests_pb2 import TIER_LIGHT, TIER_REFINED, TIER_UNSPECIFIED, RecentItem
+from protos.rec.v1.interests_pb2 import TIER_LIGHT, TIER_REFINED, TIER_UNSPECIFIED
 from protos.segments import Columns, segment_columns
 
 MAX_BLOCKS = 256
@@ -51,7 +51,7 @@ class Known:
     sent_items: Mapping[ItemKey, KnownItem]
     """Of this very request; cannot be evicted meanwhile."""
     gone: frozenset[ItemKey]
-    unknown_item: ItemState
+    unknown_item: KnownItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +173,11 @@ def _blocks(
         if len(digest) != 16:
             raise InvalidInput(f"blocks[{index}].digest has {len(digest)} bytes, not 16")
     kinds = [block.WhichOneof("content") for block in state.blocks]
+    if not any(kinds):  # nearly always: names that are known
+        read = digests[-config.n_blocks :]
+        known: list[Memory | Columns] = [one for one in memories.find(read) if one is not None]
+        if len(known) == len(read):
+            return known, read, []
     sought = [digest for digest, kind in zip(digests, kinds, strict=True) if kind != "memory"]
     cached = dict(zip(sought, memories.find(sought), strict=True))
     found = [
@@ -237,15 +242,23 @@ def _window(state: UserState, tenant: str, config: ModelConfig, known: Known) ->
         raise InvalidInput(f"recent has {len(state.recent)} items, the window {length}")
     recent = state.recent[len(state.recent) - length :]
     keys = [(tenant, item.item_id, item.text_digest) for item in recent]
-    window: list[ItemState] = []
-    missing: dict[ItemKey, RecentItem] = {}
-    for place, (key, item) in enumerate(zip(keys, known.items.find(keys), strict=True)):
-        if key[2] == 0 or key in known.gone:
-            window.append(known.unknown_item)
-        elif found := known.sent_items.get(key) or item:
-            window.append(found.state)
-        else:
-            missing[key] = recent[place]
+    items = known.items.find(keys)
+    if known.gone or known.sent_items or None in items:
+        items = _supplied(keys, items, known)
+    missing = {key: one for key, one, item in zip(keys, recent, items, strict=True) if not item}
     if missing:
         raise _Refused(UserResult(status=RESULT_STATUS_NEED_ITEMS, need_items=missing.values()))
-    return window
+    return [item.state for item in items if item]
+
+
+def _supplied(
+    keys: Sequence[ItemKey], items: Sequence[KnownItem | None], known: Known
+) -> list[KnownItem | None]:
+    """Return items, with what the request itself says of them: those that are gone, or whose text
+    nobody has, are all the same one."""
+    return [
+        known.unknown_item
+        if key[2] == 0 or key in known.gone
+        else known.sent_items.get(key) or item
+        for key, item in zip(keys, items, strict=True)
+    ]
