@@ -66,6 +66,13 @@ class ItemCache:
         self._newest[key[:2]] = key
         HELD.labels("items").set(len(self._pinned) + len(self._recent))
 
+    def renew(self, key: ItemKey) -> bool:
+        """Make a revision its item's newest; return whether it is known."""
+        is_known = key in self._pinned or key in self._recent
+        if is_known:
+            self._newest[key[:2]] = key
+        return is_known
+
     def find(self, keys: Sequence[ItemKey]) -> list[KnownItem | None]:
         pinned, recent = self._pinned, self._recent
         return self._lookups.counted([pinned.get(key) or recent.get(key) for key in keys])

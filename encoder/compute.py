@@ -94,6 +94,10 @@ class Compute:
             self._items.put(named.key, item.known)
         return found
 
+    def renew(self, texts: Sequence[NamedText]) -> list[NamedText]:
+        """Make these revisions the newest; return those that are not known."""
+        return [named for named in texts if not self._items.renew(named.key)]
+
     def newest_items(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], KnownItem]:
         """Look (tenant, item_id) up at the newest revision known; unknown ones are left out."""
         found = {name: self._items.newest(*name) for name in names}

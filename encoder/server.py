@@ -1,6 +1,7 @@
 """The encoder worker: `python -m encoder.server`. One process, one model, one thread for torch."""
 
 import asyncio
+from typing import Any
 
 import grpc.aio
 import structlog
@@ -8,10 +9,12 @@ import torch
 
 from encoder.bundle import load_bundle
 from encoder.deployments import next_sequence
+from encoder.item_feed import ItemFeed
 from encoder.service import EncoderServicer
 from encoder.settings import EncoderSettings
 from encoder.worker import Worker
 from infra.grpc_server import GrpcServer, Service
+from infra.kafka_topics import Topics, ensure_topics
 from infra.malloc import keep_freed_memory
 from infra.metrics import serve_metrics
 from infra.process import catch_signals, process
@@ -39,15 +42,34 @@ async def serve(shared: SharedSettings, settings: EncoderSettings) -> None:
     servicer = EncoderServicer(worker, model_sequence=sequence, device=settings.device)
     server = GrpcServer(settings.listen, [service_of(servicer)])
     stop_metrics = serve_metrics(settings.metrics_port)
+    feed = None
+    if settings.follow_items:
+        topics = Topics(shared.topic_prefix)
+        await asyncio.to_thread(
+            ensure_topics, shared.kafka_bootstrap, topics, n_partitions=shared.n_partitions
+        )
+        feed = ItemFeed(worker, shared.kafka_bootstrap, topics.items)
     try:
         await server.start()
         await worker.warm_up()
-        await server.set_serving()
-        await stop
+        if feed is not None:
+            await _first(stop, feed.failed, asyncio.ensure_future(feed.catch_up()))
+        if not stop.done():
+            await server.set_serving()
+        await _first(stop, *([feed.failed] if feed else []))
     finally:
         await server.stop(settings.drain_s)
+        if feed is not None:
+            await feed.stop()
         await worker.close()
         stop_metrics()
+
+
+async def _first(*futures: "asyncio.Future[Any]") -> None:
+    """Wait for one of these, and raise what it raises."""
+    done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+    for future in done:
+        future.result()
 
 
 def service_of(servicer: EncoderServicer) -> Service:

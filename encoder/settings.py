@@ -24,6 +24,9 @@ class EncoderSettings(BaseSettings):
     n_threads: PositiveInt = 1
     """Threads of torch. One leaves the other cores to Kafka, Milvus and the stream."""
 
+    follow_items: bool = True
+    """Know the texts of rec.items before serving. Without Kafka, callers send what is asked for."""
+
     compile: bool = False
     """Compile what nearly every refresh is, an event more: a lone one takes a third of the time.
     Wants a C++ compiler and, once for a model, a minute or two before the worker serves."""

@@ -122,6 +122,14 @@ class Worker:
         limit = self.bundle.config.max_item_tokens
         return await self._texts.submit(texts, [limit] * len(texts), deadline)
 
+    async def learn(self, texts: Sequence[NamedText]) -> None:
+        """Make these the newest revisions of their items; encode those that are not known. Raises
+        Overloaded."""
+        loop = asyncio.get_running_loop()
+        await self.encode(
+            await loop.run_in_executor(self._thread, self._compute.renew, texts), None
+        )
+
     async def session(
         self, steps: Sequence[SessionStep], *, refine: bool, deadline: float | None
     ) -> Interests:

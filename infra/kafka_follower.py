@@ -39,6 +39,7 @@ class Follower:
         handle: Handler,
         *,
         on_failure: Callable[[BaseException], None],
+        on_caught_up: Callable[[], None] | None = None,
         start_at: Mapping[int, int] | None = None,
         poll_ms: int = 500,
     ) -> None:
@@ -47,9 +48,11 @@ class Follower:
             start_at: first offset to read of each partition; a partition not named is read from
             its beginning.
             on_failure: called once, from the follower's thread, when it cannot go on.
+            on_caught_up: called once, from the follower's thread, when `caught_up` is set.
         """
         self._bootstrap, self._topic, self._handle = bootstrap, topic, handle
-        self._on_failure, self._start_at, self._poll_ms = on_failure, dict(start_at or {}), poll_ms
+        self._on_failure, self._on_caught_up = on_failure, on_caught_up
+        self._start_at, self._poll_ms = dict(start_at or {}), poll_ms
         self._stopping = threading.Event()
         self.caught_up = threading.Event()
         """Set once everything that was in the topic at the start has been handled."""
@@ -59,9 +62,10 @@ class Follower:
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Stop after the batch in hand."""
+        """Stop after the batch in hand; one that was never started, too."""
         self._stopping.set()
-        self._thread.join(timeout_s)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
         try:
@@ -87,6 +91,8 @@ class Follower:
                     self._handle([_record(record) for record in records])
                 if not self.caught_up.is_set() and _reached(consumer, ends):
                     self.caught_up.set()
+                    if self._on_caught_up is not None:
+                        self._on_caught_up()
         finally:
             consumer.close()
 

@@ -69,6 +69,11 @@ def event_hash(event_id: str) -> int:
     return xxhash.xxh64_intdigest(event_id.encode())
 
 
+def item_text(title: str, text: str) -> str:
+    """Return what the model reads of an item; empty when there is nothing to read."""
+    return text or title
+
+
 def text_digest(text: str) -> int:
     """Return the u64 that names a revision of an item's text; 0 is kept for "no text known"."""
     return xxhash.xxh64_intdigest(text.encode()) or 1

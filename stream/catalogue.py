@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from protos.keys import compose_key
+from protos.keys import compose_key, item_text
 from protos.rec.v1.items_pb2 import ItemVector
 
 ItemKey = bytes
@@ -38,11 +38,6 @@ class CatalogueItem:
     partition: int
     """Of rec.item-vectors."""
     offset: int
-
-
-def item_text(title: str, text: str) -> str:
-    """Return what the model reads of an item; empty when there is nothing to read."""
-    return text or title
 
 
 class Catalogue:

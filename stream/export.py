@@ -16,9 +16,9 @@ from google.protobuf.message import DecodeError
 from infra.datasets import EVENTS_SCHEMA, ITEMS_SCHEMA
 from protos.actions import actions_by_code, declared_actions
 from protos.history import FoldEvent
+from protos.keys import item_text
 from protos.rec.v1.events_pb2 import Event
 from protos.rec.v1.items_pb2 import Item
-from stream.catalogue import item_text
 from stream.folding import LogRecord
 from stream.refold import Deed, Refold, Refolded
 from stream.validation import Place, Validated, name_event, validate

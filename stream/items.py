@@ -19,10 +19,10 @@ from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
 from infra.kafka_topics import Topics
 from protos.errors import FreshetError, TooLate
-from protos.keys import DEFAULT_TENANT, compose_key, item_hash
+from protos.keys import DEFAULT_TENANT, compose_key, item_hash, item_text
 from protos.rec.v1.encoder_pb2 import EncodedItem, EncodeItemsResponse, ItemText
 from protos.rec.v1.items_pb2 import Item, ItemCodes, ItemVector
-from stream.catalogue import Catalogue, item_text
+from stream.catalogue import Catalogue
 from stream.metrics import WorkerMetrics
 from stream.outbox import Outbox, Outgoing
 

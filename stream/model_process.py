@@ -34,6 +34,7 @@ def serve_bundle(bundle: Path, **settings: object) -> Iterator[str]:
                 "FRESHET_STATE": folder,
                 "FRESHET_ENCODER_BUNDLE": str(bundle.resolve()),
                 "FRESHET_ENCODER_LISTEN": address,
+                "FRESHET_ENCODER_FOLLOW_ITEMS": "false",
                 "FRESHET_ENCODER_METRICS_PORT": str(ports.choose("metrics")),
             } | {f"FRESHET_ENCODER_{name.upper()}": str(one) for name, one in settings.items()}
         log = Path(folder) / "encoder.log"

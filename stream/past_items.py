@@ -10,11 +10,11 @@ from typing import Protocol
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from protos.keys import split_key
+from protos.keys import item_text, split_key
 from protos.rec.v1.encoder_pb2 import EncodeItemsResponse, ItemText
 from protos.rec.v1.items_pb2 import Embedding, Item, ItemVector
 from protos.vectors import Floats, embedding_vector
-from stream.catalogue import Catalogue, item_text
+from stream.catalogue import Catalogue
 from stream.encoder_client import Model
 
 BATCH = 256

@@ -15,12 +15,11 @@ import numpy.typing as npt
 from aiokafka import AIOKafkaProducer
 
 from infra.kafka_topics import key_partition
-from protos.keys import compose_key, item_hash
+from protos.keys import compose_key, item_hash, item_text
 from protos.rec.v1.encoder_pb2 import EncodeItemsRequest, ItemText
 from protos.rec.v1.encoder_pb2_grpc import EncoderServiceStub
 from protos.rec.v1.events_pb2 import Event, EventBatch
 from protos.rec.v1.items_pb2 import Item, ItemVector
-from stream.catalogue import item_text
 
 TENANT = "default"
 N_CATEGORIES = 20

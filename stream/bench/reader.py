@@ -12,12 +12,12 @@ from infra.rocks import batch_of, items_of
 from infra.settings import SharedSettings
 from protos.errors import FreshetError, NotReady
 from protos.history import FoldEvent, Shape, fold
-from protos.keys import compose_key, item_hash
+from protos.keys import compose_key, item_hash, item_text
 from protos.rec.v1.encoder_pb2 import RESULT_STATUS_OK, UserState
 from protos.rec.v1.interests_pb2 import TIER_REFINED
 from stream.bench.event_log import encode_items, make_items
 from stream.blocks import BlockStore
-from stream.catalogue import Catalogue, item_text
+from stream.catalogue import Catalogue
 from stream.encoder_client import EncoderClient, Model
 from stream.exchange import Exchange
 from stream.metrics import WorkerMetrics

@@ -1,11 +1,6 @@
 """Two real encoders behind a pool, one of which is killed under load."""
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
-import time
 from contextlib import ExitStack
 
 import numpy as np
@@ -15,7 +10,6 @@ from encoder.bundle import load_bundle, save_bundle
 from encoder.settings import EncoderSettings
 from encoder.worker import Worker
 from infra.stack.ports import PortReservations
-from infra.stack.probes import Probe
 from protos.history import Shape
 from protos.rec.v1.encoder_pb2 import (
     RESULT_STATUS_NEED_BLOCKS,
@@ -26,38 +20,10 @@ from stream.encoder_client import EncoderClient
 from stream.encoder_pool import EncoderPool
 from tests.encoder.test_light import CLOSE_OVER_BLOCKS
 from tests.encoder.tiny import CONFIG, make_bundle, make_user
+from tests.integration.encoder_process import EncoderProcess
 
 N_USERS, N_ROUNDS, KILLED_AT, BACK_AT = 24, 60, 20, 40
 SHAPE = Shape(CONFIG.segment_size, CONFIG.n_levels, CONFIG.recent_size)
-
-
-class EncoderProcess:
-    def __init__(self, bundle, folder, ports, name):
-        self.address = f"127.0.0.1:{ports.choose(name)}"
-        self._environment = os.environ | {
-            "FRESHET_STATE": str(folder / name),
-            "FRESHET_ENCODER_BUNDLE": str(bundle),
-            "FRESHET_ENCODER_LISTEN": self.address,
-            "FRESHET_ENCODER_METRICS_PORT": str(ports.choose(f"{name} metrics")),
-        }
-
-    def start(self):
-        command = [sys.executable, "-m", "encoder.server"]
-        self._process = subprocess.Popen(
-            command, env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        return self
-
-    def wait_ready(self):
-        gives_up_at = time.monotonic() + 120
-        while not Probe("grpc", self.address).is_healthy():
-            assert self._process.poll() is None
-            assert time.monotonic() < gives_up_at
-            time.sleep(0.1)
-
-    def kill(self):
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
 
 
 @pytest.fixture
