@@ -222,16 +222,29 @@ POISONS = {
 }
 
 
+@pytest.fixture
+async def patient(bundle):
+    """A worker that waits until all of 32 requests are there."""
+    async with Running(bundle, max_queue_delay_ms=100) as running:
+        yield running
+
+
+@pytest.mark.parametrize("as_requests", [False, True], ids=["one request", "32 requests"])
 @pytest.mark.parametrize("field", POISONS)
-async def test_one_poisoned_user_harms_no_other(running, bundle, field):
-    users = [make_user(bundle, 5, seed=seed).state for seed in range(4)]
-    POISONS[field](users[2])
+async def test_one_poisoned_user_harms_none_of_31_others(patient, bundle, field, as_requests):
+    users = [make_user(bundle, 5, seed=n, user_id=f"u{n}").state for n in range(32)]
+    expected = await patient.refresh(*users)
+    POISONS[field](users[17])
 
-    results = await running.refresh(*users)
+    if as_requests:
+        found = [one for (one,) in await asyncio.gather(*map(patient.refresh, users))]
+    else:
+        found = await patient.refresh(*users)
 
-    assert results[2].status == pb.RESULT_STATUS_INVALID
-    assert field in results[2].reason
-    assert [r.status for r in results].count(pb.RESULT_STATUS_OK) == 3
+    assert found[17].status == pb.RESULT_STATUS_INVALID
+    assert field in found[17].reason
+    for place in set(range(32)) - {17}:
+        np.testing.assert_allclose(vectors(found[place]), vectors(expected[place]), **CLOSE)
 
 
 @pytest.mark.parametrize(
