@@ -1,10 +1,12 @@
 """Users a second of the bare model step: `python -m encoder.bench.step BUNDLE BATCH
-[FOLDER]` prints it; with the folder of compiled passes, compiled.
+[FOLDER]` prints it, and the bytes that are kept of a user; with the folder of compiled passes,
+compiled.
 
 Prebuilt batches of users with 2,048 events and some, each gone on from by one event: what a worker
 could do at most, if answering, checking and queueing cost nothing.
 """
 
+import json
 import sys
 import time
 from dataclasses import replace
@@ -44,7 +46,12 @@ def main() -> None:
     while time.perf_counter() < start + LEAST_S:
         engine.refresh(users)  # all but the newest event and item is kept: it is new every time
         n_done += len(users)
-    print(n_done / (time.perf_counter() - start))
+    blocks = bundle.config.n_blocks * bundle.config.block_bytes
+    found = {
+        "users_per_s": n_done / (time.perf_counter() - start),
+        "user_bytes": slots.slot_bytes + blocks,
+    }
+    print(json.dumps(found))
 
 
 def gone_on(engine: Engine, before: UserInput, after: UserInput) -> UserInput:
