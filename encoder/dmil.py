@@ -151,7 +151,6 @@ def weight_loss(weight_logits: Tensor, assignment: Assignment, weights: Tensor) 
     return F.cross_entropy(weight_logits, shares.sum(dim=1))
 
 
-def win_shares(assignment: Assignment, n_interests: int) -> Tensor:
-    """Return (K,), the share of all targets that each query won. Wanted: at least 0.5 / K each."""
-    won = F.one_hot(assignment.queries[assignment.is_target], n_interests).float()
-    return won.sum(dim=0) / won.sum().clamp_min(1.0)
+def win_counts(assignment: Assignment, n_interests: int) -> Tensor:
+    """Return (K,) int, the targets that each query won."""
+    return F.one_hot(assignment.queries[assignment.is_target], n_interests).sum(dim=0)

@@ -47,6 +47,14 @@ class Peers:
             one.grad = flat[begin : begin + one.numel()].view_as(one).clone()
             begin += one.numel()
 
+    def sum(self, counts: Tensor) -> Tensor:
+        """Return the sum of all processes' counts."""
+        if self.count == 1:
+            return counts
+        total = counts.to(self.device(), copy=True)
+        dist.all_reduce(total)
+        return total.to(counts.device)
+
     def agree(self, answer: bool) -> bool:
         """Return the first process's answer."""
         if self.count == 1:

@@ -31,6 +31,7 @@ from encoder.throughput import Throughput, matmul_flops
 from encoder.trainer import ALL, Step, Trainer
 from encoder.training_log import TrainingLog
 from encoder.validation import METRIC, Held, hold_out, validate
+from encoder.wins import WinShares
 
 CHECKPOINT_S = 60.0
 
@@ -67,7 +68,8 @@ class Story:
 class Trained:
     bundle: Bundle
     """Without metrics."""
-    win_shares: list[float]
+    win_shares: WinShares
+    """Of the epoch that left these weights."""
     story: Story
     throughputs: Mapping[str, Throughput]
     """By stage, since the run was last taken up."""
@@ -124,13 +126,15 @@ def train(
     throughputs: dict[str, Throughput] = defaultdict(lambda: Throughput(peak))
     if not story.is_over(recipe.patience):
         _Session(trainer, held, recipe, folder, story, peers, watch, throughputs).run()
+    shares = trainer.win_shares
     if recipe.patience and (best := folder.load("best", device)) is not None:
         trainer.model.load_state_dict(best["model"])
+        shares = best["win_shares"]
     trainer.merge()
     bundle = trainer.bundle()
     bundle.coder.cpu()
     bundle.model.cpu()
-    return Trained(bundle, trainer.win_shares, story, throughputs)
+    return Trained(bundle, shares, story, throughputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +189,8 @@ class _Session:
         found = validate(self.trainer, split)
         value = found[METRIC]
         if value > self.story.best:
-            self.folder.save("best", {"model": self.trainer.model.state_dict()})
+            best = {"model": self.trainer.model.state_dict(), "win_shares": step.win_shares}
+            self.folder.save("best", best)
         self.story.validations.append((step.epoch, value))
         log.write(step, {f"validation/{name}": number for name, number in found.items()})
         self.watch.on_validated(step, value)
