@@ -34,6 +34,7 @@ from encoder.validation import METRIC, Held, hold_out, validate
 from encoder.wins import WinShares
 
 CHECKPOINT_S = 60.0
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,8 @@ def train(
         autocast=autocast,
     )
     story = Story()
-    if (state := folder.load("checkpoint", device)) is not None:
+    # Onto the CPU, where optimizers count their steps and wins are counted; weights go on from it.
+    if (state := folder.load("checkpoint", CPU)) is not None:
         trainer.load_state_dict(state["trainer"])
         story = Story(**state["story"])
     peak = matmul_flops(device, autocast or torch.float32)
@@ -127,7 +129,7 @@ def train(
     if not story.is_over(recipe.patience):
         _Session(trainer, held, recipe, folder, story, peers, watch, throughputs).run()
     shares = trainer.win_shares
-    if recipe.patience and (best := folder.load("best", device)) is not None:
+    if recipe.patience and (best := folder.load("best", CPU)) is not None:
         trainer.model.load_state_dict(best["model"])
         shares = best["win_shares"]
     trainer.merge()

@@ -133,6 +133,26 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(
     assert resumed.win_shares == expected.win_shares
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_run_on_a_gpu_that_was_killed_goes_on(folder, monkeypatch):
+    monkeypatch.setattr("encoder.train.CHECKPOINT_S", 0.0)
+    steps = []
+
+    def kill(step):
+        steps.append(step)
+        if len(steps) == 13:  # a checkpoint is there, with wins in it
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(TEXTS, walkers(40), CONFIG, RECIPE, folder, watch=Watch(on_step=kill))
+    trained = train(TEXTS, walkers(40), CONFIG, RECIPE, folder, watch=Watch(on_step=kill))
+
+    assert steps[13].n_done > 1, "it did not begin anew"
+    assert [epoch for epoch, _ in trained.story.validations] == [2, 3]
+    assert all(weight.isfinite().all() for weight in trained.bundle.model.state_dict().values())
+
+
 def test_another_run_does_not_continue_this_one(tmp_path):
     RunFolder(tmp_path / "bundle").claim({"data": "a"})
 
