@@ -27,7 +27,7 @@ from encoder.recipe import Recipe
 from encoder.run_folder import RunFolder
 from encoder.splits import Split
 from encoder.start import OnStep, Texts, checked, starting_bundle, tokens_of
-from encoder.throughput import Throughput, matmul_flops
+from encoder.throughput import MatmulCounter, Throughput, matmul_flops
 from encoder.trainer import ALL, Step, Trainer
 from encoder.training_log import TrainingLog
 from encoder.validation import METRIC, Held, hold_out, validate
@@ -125,7 +125,7 @@ def train(
         trainer.load_state_dict(state["trainer"])
         story = Story(**state["story"])
     peak = matmul_flops(device, autocast or torch.float32)
-    throughputs: dict[str, Throughput] = defaultdict(lambda: Throughput(peak))
+    throughputs: dict[str, Throughput] = defaultdict(lambda: Throughput(peak, recipe.tower_every))
     if not story.is_over(recipe.patience):
         _Session(trainer, held, recipe, folder, story, peers, watch, throughputs).run()
     shares = trainer.win_shares
@@ -179,13 +179,22 @@ class _Session:
         steps = self.trainer.run()
         while True:
             throughput = self.throughputs[self.trainer.stage]
-            counter = FlopCounterMode(display=False) if self.trainer.begins_epoch else None
+            counter = self._counter()
             with counter or nullcontext():
                 step = next(steps, None)
             if step is None:
                 return
-            throughput.add(step.n_events, step.seconds, counter)
+            flops = None if counter is None else counter.get_total_flops()
+            throughput.add(step.n_events, step.seconds, flops)
             yield step
+
+    def _counter(self) -> FlopCounterMode | MatmulCounter | None:
+        """Return what counts the next step. Which steps are counted is a function of the place in
+        the run: FlopCounterMode rounds in its own way. It keeps the one step of each epoch that it
+        always had, for models to stay what they were to the bit."""
+        if self.trainer.begins_epoch:
+            return FlopCounterMode(display=False)
+        return MatmulCounter() if self.trainer.is_in_first_round else None
 
     def _validate(self, step: Step, split: Split, log: TrainingLog) -> None:
         found = validate(self.trainer, split)

@@ -132,6 +132,11 @@ class Trainer:
         return self._place.batch == 0
 
     @property
+    def is_in_first_round(self) -> bool:
+        """Whether the next step is of an epoch's first round of the tower."""
+        return self._place.batch < self._recipe.tower_every
+
+    @property
     def is_settled(self) -> bool:
         """Whether `state_dict` is a whole state."""
         return self._shared is None

@@ -84,10 +84,7 @@ def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
         for remark in remarks(trained.win_shares):
             console.print(remark, highlight=False)
         for stage, one in trained.throughputs.items():
-            console.print(
-                f"{stage}: {one.events_per_s:,.0f} events/s, "
-                f"{one.share_of_peak:.0%} of the peak of a matrix product here"
-            )
+            console.print(f"{stage}: {one}")
         console.print(f"model {version} in {out}, {time.monotonic() - started:.0f} s in all")
     peers.leave()
 
@@ -125,13 +122,7 @@ def _metrics(
             {"epoch": epoch, "ndcg@10": round(value, 5)} for epoch, value in story.validations
         ],
         "train_seconds": round(story.seconds, 1),
-        "throughput": {
-            stage: {
-                "events_per_s": round(one.events_per_s),
-                "share_of_matmul_peak": round(one.share_of_peak, 3),
-            }
-            for stage, one in trained.throughputs.items()
-        },
+        "throughput": {stage: one.to_dict() for stage, one in trained.throughputs.items()},
         "machine": machine(),
         "torch": torch.__version__,
     }
