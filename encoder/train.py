@@ -130,7 +130,7 @@ def train(
         _Session(trainer, held, recipe, folder, story, peers, watch, throughputs).run()
     shares = trainer.win_shares
     if recipe.patience and (best := folder.load("best", CPU)) is not None:
-        trainer.model.load_state_dict(best["model"])
+        trainer.load_weights(best["model"])
         shares = best["win_shares"]
     trainer.merge()
     bundle = trainer.bundle()
@@ -200,7 +200,7 @@ class _Session:
         found = validate(self.trainer, split)
         value = found[METRIC]
         if value > self.story.best:
-            best = {"model": self.trainer.model.state_dict(), "win_shares": step.win_shares}
+            best = {"model": self.trainer.weights(), "win_shares": step.win_shares}
             self.folder.save("best", best)
         self.story.validations.append((step.epoch, value))
         log.write(step, {f"validation/{name}": number for name, number in found.items()})

@@ -95,6 +95,8 @@ class Trainer:
         self._peers, self._autocast = peers, autocast
         llm = self.model.tower.llm.llm
         self._adapters = add_adapters(llm, recipe.lora_rank) if recipe.lora_rank else None
+        frozen = {n for n, p in self.model.named_parameters() if not p.requires_grad}
+        self._frozen = frozen  # an LLM's own weights beside adapters
         tower_names = _tower_parameters(start)
         named = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self._tower = [p for name, p in named.items() if name in tower_names]
@@ -278,10 +280,18 @@ class Trainer:
             embeddings = self._encode(rows, rows).embeddings.float().cpu().numpy()
         return replace(self._start, catalogue=replace(self._start.catalogue, embeddings=embeddings))
 
+    def weights(self) -> dict[str, Tensor]:
+        """Return what is trained; what is frozen comes with the start."""
+        return {n: w for n, w in self.model.state_dict().items() if n not in self._frozen}
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        frozen = {n: w for n, w in self.model.state_dict().items() if n in self._frozen}
+        self.model.load_state_dict(frozen | dict(weights))
+
     def state_dict(self) -> dict[str, object]:
         assert self.is_settled, "gradients towards the tower would be lost"
         return {
-            "model": self.model.state_dict(),
+            "model": self.weights(),
             "optimizer": self._optimizer.state_dict(),
             "tower_optimizer": self._tower_optimizer.state_dict(),
             "place": (self._place.epoch, self._place.batch),
@@ -291,7 +301,7 @@ class Trainer:
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Take up a state, wherever its tensors lie."""
-        self.model.load_state_dict(state["model"])  # type: ignore[arg-type]
+        self.load_weights(state["model"])  # type: ignore[arg-type]
         self._optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
         self._tower_optimizer.load_state_dict(state["tower_optimizer"])  # type: ignore[arg-type]
         self._place = Place(*state["place"])  # type: ignore[misc]
