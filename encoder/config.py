@@ -53,6 +53,14 @@ class ModelConfig:
             )
         if self.n_centres > 256:
             raise InvalidInput(f"model config: n_centres is {self.n_centres}, a code has 8 bits")
+        if not 0 <= self.dropout < 1:
+            raise InvalidInput(
+                f"model config: dropout is {self.dropout}, it must be from 0 to below 1"
+            )
+        if not self.temperature > 0:
+            raise InvalidInput(
+                f"model config: temperature is {self.temperature}, it must be more than 0"
+            )
         if self.recent_size % 2:
             raise InvalidInput(f"model config: recent_size is {self.recent_size}, it must be even")
         if self.light_width % (2 * self.light_heads):

@@ -22,6 +22,11 @@ from torch import Tensor
 N_LLOYD_ROUNDS = 2
 
 
+def _unrounded(device: torch.device) -> torch.autocast:
+    """Cosines are compared with one another; rounded to bf16, those of near items tie."""
+    return torch.autocast(device.type, enabled=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Assignment:
     queries: Tensor  # (B, W) int: the query that each target trains; 0 where there is no target
@@ -41,6 +46,11 @@ def cluster_targets(embeddings: Tensor, item_rows: Tensor, n_groups: int) -> Ten
     Returns:
         (B, W) int, -1 where there is no target.
     """
+    with _unrounded(embeddings.device):
+        return _clustered(embeddings.float(), item_rows, n_groups)
+
+
+def _clustered(embeddings: Tensor, item_rows: Tensor, n_groups: int) -> Tensor:
     is_target = item_rows >= 0
     every = torch.arange(len(item_rows), device=item_rows.device)
     sims = embeddings @ embeddings.transpose(1, 2)  # (B, W, W)
@@ -89,9 +99,10 @@ def assign(interests: Tensor, embeddings: Tensor, groups: Tensor) -> Assignment:
         groups: (B, W) int from `cluster_targets` with n_groups = K.
     """
     n_interests = interests.shape[1]
-    centres = group_centres(embeddings, groups, n_interests)  # (B, K, D), zeros where empty
-    sims = (centres @ interests.transpose(1, 2)).cpu().numpy()  # (B, group, query)
-    matched = [linear_sum_assignment(sim, maximize=True)[1] for sim in sims]
+    with _unrounded(groups.device):
+        centres = group_centres(embeddings.float(), groups, n_interests)  # (B, K, D), 0 where empty
+        sims = centres @ interests.float().transpose(1, 2)  # (B, group, query)
+    matched = [linear_sum_assignment(sim, maximize=True)[1] for sim in sims.cpu().numpy()]
     queries = torch.from_numpy(np.array(matched, dtype=np.int64)).view(-1, n_interests)
     queries = queries.to(groups.device)  # (B, K): query of each group
     is_target = groups >= 0
@@ -140,7 +151,6 @@ def weight_loss(weight_logits: Tensor, assignment: Assignment, weights: Tensor) 
     return F.cross_entropy(weight_logits, shares.sum(dim=1))
 
 
-def win_shares(assignment: Assignment, n_interests: int) -> Tensor:
-    """Return (K,), the share of all targets that each query won. Wanted: at least 0.5 / K each."""
-    won = F.one_hot(assignment.queries[assignment.is_target], n_interests).float()
-    return won.sum(dim=0) / won.sum().clamp_min(1.0)
+def win_counts(assignment: Assignment, n_interests: int) -> Tensor:
+    """Return (K,) int, the targets that each query won."""
+    return F.one_hot(assignment.queries[assignment.is_target], n_interests).sum(dim=0)

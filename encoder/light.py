@@ -158,7 +158,8 @@ class LightRecommender(nn.Module):
             coarse=F.normalize(self.out(read), dim=-1),
             weight_logits=self.weigh(read).squeeze(-1),
             next_items=F.normalize(self.out(states[:, :n_events]), dim=-1),
-            memory=torch.stack([left.memory for left in written], dim=1),
+            # By way of f32, which is exact: autocast on a CPU stacks no f16.
+            memory=torch.stack([left.memory.float() for left in written], dim=1).half(),
             events=[left.events for left in written],
         )
 

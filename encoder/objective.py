@@ -29,7 +29,7 @@ from encoder.dmil import (
     served_loss,
     target_weights,
     weight_loss,
-    win_shares,
+    win_counts,
 )
 from encoder.items import ItemStates
 from encoder.light import LightOutput
@@ -37,6 +37,7 @@ from encoder.llm import Refined
 from encoder.model import Recommender
 from encoder.recipe import Recipe
 from encoder.samples import NO_ITEM, Batch
+from encoder.wins import COARSE, REFINED
 
 WEIGHT_HEAD = 0.1
 """Of the loss of the interest weights: it must not steer the interests."""
@@ -76,7 +77,9 @@ class Cost:
     loss: Tensor
     parts: Mapping[str, Tensor]
     """By name, for people; without gradients."""
-    wins: Tensor  # (K,) targets that each refined interest won
+    wins: Mapping[str, Tensor]
+    """Targets that each query won, (K,) int, of COARSE and of REFINED interests (encoder/wins.py);
+    of none in the warm-up."""
 
 
 def sum_of(losses: Mapping[str, Tensor]) -> Tensor:
@@ -89,14 +92,14 @@ class Objective:
 
     def warm_up(self, batch: Batch, shared: Encoded) -> Cost:
         light = self._model.light(batch.rows)
-        n_rows, n_interests = len(batch.window_rows), self._config.n_interests
-        nobody = light.coarse.new_zeros(n_rows, 0, n_interests, self._config.dim)
+        shape = (len(batch.window_rows), 0, self._config.n_interests, self._config.dim)
+        nobody = light.coarse.new_zeros(shape)
         refined = None
         if self._recipe.llm_next:
             refined = self._refine(batch, shared, nobody, batch.window_counts[:, :0])
         losses = self._next_losses(batch, light, refined, shared)
         parts = {name: loss.detach() for name, loss in losses.items()}
-        return Cost(sum_of(losses), parts, torch.zeros(n_interests))
+        return Cost(sum_of(losses), parts, {})
 
     def interests(self, batch: Batch, shared: Encoded) -> Cost:
         recipe = self._recipe
@@ -109,21 +112,20 @@ class Objective:
         following = self._next_losses(batch, light, guesses, shared)
         parts = {name: loss.detach() for name, loss in following.items()}
         total = recipe.next_weight * sum_of(following)
-        wins = torch.zeros(self._config.n_interests)
+        wins = {}
         targets = batch.targets[batch.is_sample]  # (B, W)
         if len(targets):
             future = _Future.of(targets, shared.embeddings, self._config, recipe)
-            found = [("coarse", coarse, coarse_weights)]
+            found = [(COARSE, coarse, coarse_weights)]
             if refined is not None:
-                found.append(("refined", refined.interests, refined.weight_logits))
+                found.append((REFINED, refined.interests, refined.weight_logits))
             for name, interests, logits in found:
                 loss, assignment = self._interest_loss(
                     interests[batch.is_sample], logits[batch.is_sample], future, shared
                 )
                 parts[name] = loss.detach()
                 total = total + loss
-            shares = win_shares(assignment, self._config.n_interests)
-            wins = (shares * assignment.is_target.sum()).cpu()
+                wins[name] = win_counts(assignment, self._config.n_interests)
         return Cost(total, parts, wins)
 
     def _refine(

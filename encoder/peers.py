@@ -1,7 +1,7 @@
 """The processes of one training run: one, or several under torchrun."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -20,7 +20,10 @@ class Peers:
         """Meet the other processes that torchrun started, if it did."""
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        device = local_device(os.environ, torch.cuda.device_count())
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # NCCL's own work, barriers too, goes to it
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         return cls(dist.get_rank(), dist.get_world_size())
 
     @property
@@ -29,10 +32,7 @@ class Peers:
         return self.rank == 0
 
     def device(self) -> torch.device:
-        """Return this process's device: a GPU where there is one."""
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return local_device(os.environ, torch.cuda.device_count())
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Give all processes the mean of their gradients; one that has none counts as zero."""
@@ -46,6 +46,14 @@ class Peers:
         for one in wanted:
             one.grad = flat[begin : begin + one.numel()].view_as(one).clone()
             begin += one.numel()
+
+    def sum(self, counts: Tensor) -> Tensor:
+        """Return the sum of all processes' counts."""
+        if self.count == 1:
+            return counts
+        total = counts.to(self.device(), copy=True)
+        dist.all_reduce(total)
+        return total.to(counts.device)
 
     def agree(self, answer: bool) -> bool:
         """Return the first process's answer."""
@@ -63,6 +71,18 @@ class Peers:
     def leave(self) -> None:
         if self.count > 1:
             dist.destroy_process_group()
+
+
+def local_device(environment: Mapping[str, str], n_gpus: int) -> torch.device:
+    """Return a process's device: a GPU of its own, or the CPU where processes outnumber the GPUs.
+
+    Args:
+        environment: as torchrun leaves it.
+        n_gpus: of this machine.
+    """
+    if n_gpus < int(environment.get("LOCAL_WORLD_SIZE", "1")):
+        return torch.device("cpu")
+    return torch.device("cuda", int(environment.get("LOCAL_RANK", "0")))
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

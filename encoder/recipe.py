@@ -1,6 +1,13 @@
 """How a model is trained: one flat frozen config, stored in the bundle's metrics.json."""
 
-from dataclasses import asdict, dataclass, replace
+import math
+from dataclasses import asdict, dataclass, fields, replace
+
+from protos.errors import InvalidInput
+
+FROM_ZERO = ("seed", "warm_epochs", "coder_steps", "validation_users", "patience", "lora_rank")
+"""Other counts are 1 or more."""
+SHARES = ("vector_dropout", "target_decay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,21 @@ class Recipe:
     """Of the adapters by which the LLM's layers learn; 0 trains the layers themselves."""
     bf16: bool = False
     """Multiply matrices in bf16."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            # Written so that a NaN is refused too.
+            if field.name in SHARES:
+                is_allowed, allowed = 0 <= value <= 1, "from 0 to 1"
+            elif field.name == "learning_rate":
+                is_allowed, allowed = 0 < value < math.inf, "more than 0"
+            elif field.type in (int, "int") and field.name not in FROM_ZERO:
+                is_allowed, allowed = value >= 1, "1 or more"
+            else:
+                is_allowed, allowed = 0 <= value < math.inf, "0 or more"
+            if not is_allowed:
+                raise InvalidInput(f"recipe: {field.name} is {value}, it must be {allowed}")
 
     def quick(self) -> "Recipe":
         """Return the recipe for a bundle within a minute, good for tests of plumbing only."""

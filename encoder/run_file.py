@@ -47,6 +47,17 @@ class Run:
     def __post_init__(self) -> None:
         if self.until is not None and not 0 < self.until < 1:
             raise InvalidInput(f"until is {self.until}, it must lie between 0 and 1")
+        wanted = 2 * self.model.n_interests
+        if self.recipe.n_targets < wanted:
+            raise InvalidInput(
+                f"n_targets is {self.recipe.n_targets}, it must be 2 * n_interests or more; "
+                f"set n_targets = {wanted} under [recipe], or lower n_interests"
+            )
+        if self.recipe.lora_rank and self.llm is None:
+            raise InvalidInput(
+                f"lora_rank is {self.recipe.lora_rank}, but there is no llm for adapters to stand "
+                "in; set llm to a checkpoint's folder, or leave lora_rank out"
+            )
 
     def to_dict(self) -> dict[str, object]:
         """Return what decides the result."""

@@ -27,12 +27,14 @@ from encoder.recipe import Recipe
 from encoder.run_folder import RunFolder
 from encoder.splits import Split
 from encoder.start import OnStep, Texts, checked, starting_bundle, tokens_of
-from encoder.throughput import Throughput, matmul_flops
+from encoder.throughput import MatmulCounter, Throughput, matmul_flops
 from encoder.trainer import ALL, Step, Trainer
 from encoder.training_log import TrainingLog
 from encoder.validation import METRIC, Held, hold_out, validate
+from encoder.wins import WinShares
 
 CHECKPOINT_S = 60.0
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ class Story:
 class Trained:
     bundle: Bundle
     """Without metrics."""
-    win_shares: list[float]
+    win_shares: WinShares
+    """Of the epoch that left these weights."""
     story: Story
     throughputs: Mapping[str, Throughput]
     """By stage, since the run was last taken up."""
@@ -117,20 +120,23 @@ def train(
         autocast=autocast,
     )
     story = Story()
-    if (state := folder.load("checkpoint", device)) is not None:
+    # Onto the CPU, where optimizers count their steps and wins are counted; weights go on from it.
+    if (state := folder.load("checkpoint", CPU)) is not None:
         trainer.load_state_dict(state["trainer"])
         story = Story(**state["story"])
     peak = matmul_flops(device, autocast or torch.float32)
-    throughputs: dict[str, Throughput] = defaultdict(lambda: Throughput(peak))
+    throughputs: dict[str, Throughput] = defaultdict(lambda: Throughput(peak, recipe.tower_every))
     if not story.is_over(recipe.patience):
         _Session(trainer, held, recipe, folder, story, peers, watch, throughputs).run()
-    if recipe.patience and (best := folder.load("best", device)) is not None:
-        trainer.model.load_state_dict(best["model"])
+    shares = trainer.win_shares
+    if recipe.patience and (best := folder.load("best", CPU)) is not None:
+        trainer.load_weights(best["model"])
+        shares = best["win_shares"]
     trainer.merge()
     bundle = trainer.bundle()
     bundle.coder.cpu()
     bundle.model.cpu()
-    return Trained(bundle, trainer.win_shares, story, throughputs)
+    return Trained(bundle, shares, story, throughputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,19 +179,29 @@ class _Session:
         steps = self.trainer.run()
         while True:
             throughput = self.throughputs[self.trainer.stage]
-            counter = FlopCounterMode(display=False) if self.trainer.begins_epoch else None
+            counter = self._counter()
             with counter or nullcontext():
                 step = next(steps, None)
             if step is None:
                 return
-            throughput.add(step.n_events, step.seconds, counter)
+            flops = None if counter is None else counter.get_total_flops()
+            throughput.add(step.n_events, step.seconds, flops)
             yield step
+
+    def _counter(self) -> FlopCounterMode | MatmulCounter | None:
+        """Return what counts the next step. Which steps are counted is a function of the place in
+        the run: FlopCounterMode rounds in its own way. It keeps the one step of each epoch that it
+        always had, for models to stay what they were to the bit."""
+        if self.trainer.begins_epoch:
+            return FlopCounterMode(display=False)
+        return MatmulCounter() if self.trainer.is_in_first_round else None
 
     def _validate(self, step: Step, split: Split, log: TrainingLog) -> None:
         found = validate(self.trainer, split)
         value = found[METRIC]
         if value > self.story.best:
-            self.folder.save("best", {"model": self.trainer.model.state_dict()})
+            best = {"model": self.trainer.weights(), "win_shares": step.win_shares}
+            self.folder.save("best", best)
         self.story.validations.append((step.epoch, value))
         log.write(step, {f"validation/{name}": number for name, number in found.items()})
         self.watch.on_validated(step, value)

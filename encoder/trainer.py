@@ -12,7 +12,7 @@ averaged before each step. All begin with the same weights and take the same ste
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from encoder.objective import Encoded, Objective
 from encoder.peers import Peers
 from encoder.recipe import Recipe
 from encoder.samples import Batch, Plan, Sampling, make_batch, n_batches, plan_epoch
+from encoder.wins import Wins, WinShares
 
 WARM_UP, ALL = "warm-up", "all"
 RATE_WARM_UP_STEPS = 20
@@ -52,6 +53,8 @@ class Step:
     n_done: int
     """Steps of all stages."""
     ends_epoch: bool
+    win_shares: WinShares = field(default_factory=dict)
+    """Of an epoch that ends here; none in the warm-up."""
 
 
 @dataclass(slots=True)
@@ -92,6 +95,8 @@ class Trainer:
         self._peers, self._autocast = peers, autocast
         llm = self.model.tower.llm.llm
         self._adapters = add_adapters(llm, recipe.lora_rank) if recipe.lora_rank else None
+        frozen = {n for n, p in self.model.named_parameters() if not p.requires_grad}
+        self._frozen = frozen  # an LLM's own weights beside adapters
         tower_names = _tower_parameters(start)
         named = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         self._tower = [p for name, p in named.items() if name in tower_names]
@@ -111,12 +116,12 @@ class Trainer:
         self._place = Place()
         self._n_done = 0
         self._shared: Encoded | None = None
-        self._wins = torch.zeros(self._config.n_interests)
+        self._wins = Wins(self._config.n_interests)
 
     @property
-    def win_shares(self) -> list[float]:
-        """Share of targets that each refined interest won in the newest epoch."""
-        return [round(share, 4) for share in (self._wins / self._wins.sum().clamp_min(1)).tolist()]
+    def win_shares(self) -> WinShares:
+        """Of the newest epoch, up to the newest step of the tower."""
+        return self._wins.shares
 
     @property
     def stage(self) -> str:
@@ -127,6 +132,11 @@ class Trainer:
     def begins_epoch(self) -> bool:
         """Whether the next step is an epoch's first."""
         return self._place.batch == 0
+
+    @property
+    def is_in_first_round(self) -> bool:
+        """Whether the next step is of an epoch's first round of the tower."""
+        return self._place.batch < self._recipe.tower_every
 
     @property
     def is_settled(self) -> bool:
@@ -141,7 +151,7 @@ class Trainer:
 
     def _run_epoch(self, epoch: int) -> Iterator[Step]:
         if self._place.batch == 0:
-            self._wins.zero_()
+            self._wins.clear()
         stage = self.stage
         sampling = self._warm_sampling if stage == WARM_UP else self._sampling
         rng = np.random.default_rng((self._recipe.seed, epoch))
@@ -171,6 +181,7 @@ class Trainer:
                     seconds=time.monotonic() - start,
                     n_done=self._n_done,
                     ends_epoch=is_last,
+                    win_shares=self.win_shares if is_last else {},
                 )
                 start = time.monotonic()
 
@@ -210,7 +221,7 @@ class Trainer:
         nn.utils.clip_grad_norm_(self._rest, 1.0)
         self._optimizer.step()
         self._optimizer.zero_grad()
-        self._wins += cost.wins
+        self._wins.add(cost.wins)
         return {name: part.item() for name, part in cost.parts.items()}
 
     def _step_tower(self) -> None:
@@ -221,6 +232,7 @@ class Trainer:
         nn.utils.clip_grad_norm_(self._tower, 1.0)
         self._tower_optimizer.step()
         self._tower_optimizer.zero_grad()
+        self._wins.settle(self._peers)
 
     def _seed(self) -> None:
         """Make what torch draws until the next step of the tower a function of the place. Dropout
@@ -268,24 +280,33 @@ class Trainer:
             embeddings = self._encode(rows, rows).embeddings.float().cpu().numpy()
         return replace(self._start, catalogue=replace(self._start.catalogue, embeddings=embeddings))
 
+    def weights(self) -> dict[str, Tensor]:
+        """Return what is trained; what is frozen comes with the start."""
+        return {n: w for n, w in self.model.state_dict().items() if n not in self._frozen}
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        frozen = {n: w for n, w in self.model.state_dict().items() if n in self._frozen}
+        self.model.load_state_dict(frozen | dict(weights))
+
     def state_dict(self) -> dict[str, object]:
         assert self.is_settled, "gradients towards the tower would be lost"
         return {
-            "model": self.model.state_dict(),
+            "model": self.weights(),
             "optimizer": self._optimizer.state_dict(),
             "tower_optimizer": self._tower_optimizer.state_dict(),
             "place": (self._place.epoch, self._place.batch),
             "n_done": self._n_done,
-            "wins": self._wins.clone(),
+            "wins": self._wins.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
-        self.model.load_state_dict(state["model"])  # type: ignore[arg-type]
+        """Take up a state, wherever its tensors lie."""
+        self.load_weights(state["model"])  # type: ignore[arg-type]
         self._optimizer.load_state_dict(state["optimizer"])  # type: ignore[arg-type]
         self._tower_optimizer.load_state_dict(state["tower_optimizer"])  # type: ignore[arg-type]
         self._place = Place(*state["place"])  # type: ignore[misc]
         self._n_done = int(state["n_done"])  # type: ignore[call-overload]
-        self._wins = state["wins"]  # type: ignore[assignment]
+        self._wins.load_state_dict(state["wins"])  # type: ignore[arg-type]
 
 
 def _tower_parameters(bundle: Bundle) -> set[str]:

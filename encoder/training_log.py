@@ -1,6 +1,7 @@
 """What a run says of itself: a CSV file and TensorBoard, appended to by a run that was resumed.
 
-Losses are means since the line before. A resumed run repeats the lines since its checkpoint.
+Losses are means since the line before, win shares those of an epoch. A resumed run repeats the
+lines since its checkpoint.
 """
 
 import csv
@@ -45,6 +46,8 @@ class TrainingLog:
             self._sums.clear()
             self._n_steps = self._n_events = 0
             self._seconds = 0.0
+        for name, shares in step.win_shares.items():
+            self.write(step, {f"win_share/{name}/{n}": won for n, won in enumerate(shares)})
 
     def write(self, step: Step, values: Mapping[str, float]) -> None:
         """Write values as of a step."""

@@ -29,6 +29,7 @@ from encoder.start import Texts
 from encoder.threads import use_threads
 from encoder.train import Trained, Watch, train
 from encoder.trainer import Step
+from encoder.wins import COARSE, REFINED, remarks
 from infra.bench import machine
 from infra.datasets import open_dataset
 from infra.settings import SharedSettings
@@ -80,11 +81,10 @@ def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
         version = save_bundle(replace(trained.bundle, metrics=metrics), out)
         folder.finish()
         console.print(figures_table(figures))
+        for remark in remarks(trained.win_shares):
+            console.print(remark, highlight=False)
         for stage, one in trained.throughputs.items():
-            console.print(
-                f"{stage}: {one.events_per_s:,.0f} events/s, "
-                f"{one.share_of_peak:.0%} of the peak of a matrix product here"
-            )
+            console.print(f"{stage}: {one}")
         console.print(f"model {version} in {out}, {time.monotonic() - started:.0f} s in all")
     peers.leave()
 
@@ -116,18 +116,13 @@ def _metrics(
         "data": data,
         "quick": is_quick,
         "run": run.to_dict(),
-        "win_shares": trained.win_shares,
+        "win_shares": trained.win_shares.get(REFINED, []),
+        "coarse_win_shares": trained.win_shares.get(COARSE, []),
         "validations": [
             {"epoch": epoch, "ndcg@10": round(value, 5)} for epoch, value in story.validations
         ],
         "train_seconds": round(story.seconds, 1),
-        "throughput": {
-            stage: {
-                "events_per_s": round(one.events_per_s),
-                "share_of_matmul_peak": round(one.share_of_peak, 3),
-            }
-            for stage, one in trained.throughputs.items()
-        },
+        "throughput": {stage: one.to_dict() for stage, one in trained.throughputs.items()},
         "machine": machine(),
         "torch": torch.__version__,
     }

@@ -95,10 +95,18 @@ def test_adapters_learn_in_place_of_the_layers_and_are_merged(tmp_path, folder):
             assert not change.any(), name
 
 
+def assert_holds_no_frozen_weights(folder):
+    cpu = torch.device("cpu")
+    checkpoint, best = folder.load("checkpoint", cpu), folder.load("best", cpu)
+    for saved in (checkpoint["trainer"]["model"], best["model"]):
+        assert any("lora_" in name for name in saved)
+        assert not any("base_layer" in name or "embed_tokens" in name for name in saved)
+
+
 def test_a_killed_run_with_adapters_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
     monkeypatch.setattr("encoder.train.CHECKPOINT_S", 0.0)
     checkpoint = save_checkpoint(tmp_path / "llm")
-    recipe = replace(RECIPE.quick(), lora_rank=2)
+    recipe = replace(RECIPE.quick(), lora_rank=2, validation_users=10)
     weights = {}
     for name, after in (("whole", None), ("killed", 7)):
         folder = RunFolder(tmp_path / name)
@@ -118,6 +126,7 @@ def test_a_killed_run_with_adapters_goes_on_as_if_it_had_not_been(tmp_path, monk
                 train(*arguments, checkpoint=checkpoint, watch=watch)
         trained = train(*arguments, checkpoint=checkpoint, watch=watch)
         weights[name] = trained.bundle.model.state_dict()
+        assert_holds_no_frozen_weights(folder)
 
     for name, weight in weights["whole"].items():
         torch.testing.assert_close(weights["killed"][name], weight, rtol=0, atol=0)

@@ -11,7 +11,7 @@ from encoder.dmil import (
     served_loss,
     target_weights,
     weight_loss,
-    win_shares,
+    win_counts,
 )
 
 EAST, NORTH = [1.0, 0.0], [0.0, 1.0]
@@ -98,4 +98,4 @@ def test_wins_count_targets_only():
     is_target = torch.tensor([[True, True, True], [True, False, False]])
     assignment = Assignment(torch.tensor([[0, 1, 0], [1, 0, 0]]), is_target)
 
-    assert win_shares(assignment, 2).tolist() == [0.5, 0.5]
+    assert win_counts(assignment, 2).tolist() == [2, 2]
