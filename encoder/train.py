@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from encoder.bundle import Bundle
 from encoder.config import ModelConfig
@@ -179,7 +178,7 @@ class _Session:
         steps = self.trainer.run()
         while True:
             throughput = self.throughputs[self.trainer.stage]
-            counter = self._counter()
+            counter = MatmulCounter() if self.trainer.is_in_first_round else None
             with counter or nullcontext():
                 step = next(steps, None)
             if step is None:
@@ -187,14 +186,6 @@ class _Session:
             flops = None if counter is None else counter.get_total_flops()
             throughput.add(step.n_events, step.seconds, flops)
             yield step
-
-    def _counter(self) -> FlopCounterMode | MatmulCounter | None:
-        """Return what counts the next step. Which steps are counted is a function of the place in
-        the run: FlopCounterMode rounds in its own way. It keeps the one step of each epoch that it
-        always had, for models to stay what they were to the bit."""
-        if self.trainer.begins_epoch:
-            return FlopCounterMode(display=False)
-        return MatmulCounter() if self.trainer.is_in_first_round else None
 
     def _validate(self, step: Step, split: Split, log: TrainingLog) -> None:
         found = validate(self.trainer, split)

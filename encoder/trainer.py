@@ -129,11 +129,6 @@ class Trainer:
         return WARM_UP if self._place.epoch < self._recipe.warm_epochs else ALL
 
     @property
-    def begins_epoch(self) -> bool:
-        """Whether the next step is an epoch's first."""
-        return self._place.batch == 0
-
-    @property
     def is_in_first_round(self) -> bool:
         """Whether the next step is of an epoch's first round of the tower."""
         return self._place.batch < self._recipe.tower_every
