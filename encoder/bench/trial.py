@@ -43,7 +43,7 @@ def trained(
     sizes: ModelConfig,
 ) -> Bundle:
     """Train a variant to the end of its recipe."""
-    config, recipe = variant.sized(sizes), variant.budgeted(recipe)
+    config, recipe = variant.sized(sizes), variant.recipe(recipe)
     histories = checked(texts, [variant.cut(history) for history in histories])
     start = variant.change(
         starting_bundle(texts, histories, config, recipe, lambda done, of, loss: None)
