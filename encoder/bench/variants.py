@@ -1,4 +1,5 @@
-"""Models that lack one of the ideas, for `freshet bench ablations`: each differs in one thing."""
+"""Models that lack one of the ideas, for `freshet bench ablations`: each differs in one thing from
+the hybrid, or from another that it names."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +40,8 @@ class Variant:
     """Applied to that of the run; how many epochs there are in all stays."""
     longest: int | None = None
     """Newest events of a history that are kept, in training and in evaluation."""
+    against: str = "hybrid"
+    """The variant that it is compared with."""
 
     def cut(self, history: History) -> History:
         return history if self.longest is None else history.last(self.longest)
@@ -178,15 +181,24 @@ VARIANTS: Mapping[str, Variant] = {
     "k8": Variant("K = 8", {"n_interests": 8}, recipe=partial(replace, n_targets=2 * 8)),
     "tokens2": Variant("2 tokens an item after the shallow layers", {"kept_tokens": 2}),
     "tokens-all": Variant("all tokens after the shallow layers", ALL_TOKENS),
-    "two-deep": Variant("all tokens, 2 deep layers: all masks, for the next three", TWO_DEEP),
+    "two-deep": Variant("all tokens, 2 deep layers, all masks", TWO_DEEP, against="tokens-all"),
     "no-deep-mask": Variant(
-        "no deep mask", TWO_DEEP, partial(_with_tower, kind=ItemTower, llm=PlainDeep)
+        "no deep mask",
+        TWO_DEEP,
+        partial(_with_tower, kind=ItemTower, llm=PlainDeep),
+        against="two-deep",
     ),
     "no-shallow-mask": Variant(
-        "no shallow mask", TWO_DEEP, partial(_without_shallow_mask, llm=GroupedLlm)
+        "no shallow mask",
+        TWO_DEEP,
+        partial(_without_shallow_mask, llm=GroupedLlm),
+        against="two-deep",
     ),
     "no-masks": Variant(
-        "neither shallow nor deep mask", TWO_DEEP, partial(_without_shallow_mask, llm=PlainDeep)
+        "neither shallow nor deep mask",
+        TWO_DEEP,
+        partial(_without_shallow_mask, llm=PlainDeep),
+        against="two-deep",
     ),
     "joint": Variant("no warm-up: all learns from the first step", {}, recipe=_joint),
     "full-vectors": Variant("full vectors in place of codes", {}, _with_full_vectors),

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from encoder.bench.ablations import METRICS, figures_of
 from encoder.bench.trial import ranked, trained
 from encoder.bench.variants import VARIANTS, FullVectors
 from encoder.evaluate import Served
@@ -160,6 +161,18 @@ def test_given_the_masks_back_a_variant_is_the_model_that_has_them(name):
 
     torch.testing.assert_close(row.interests(), expected, rtol=1e-4, atol=2e-5)
     assert (lacking - expected).abs().max() > 1e-2
+
+
+def test_a_variant_is_compared_with_the_one_that_it_names():
+    users = np.zeros(30)
+    found = {
+        name: dict.fromkeys(METRICS, users + value)
+        for name, value in (("hybrid", 0.2), ("two-deep", 0.5), ("no-masks", 0.4), ("k1", 0.1))
+    }
+
+    assert figures_of("k1", found)["hr@10 to hybrid"] == [-0.1] * 3
+    assert figures_of("no-masks", found)["ndcg@10 to two-deep"] == [-0.1] * 3
+    assert all(variant.against in VARIANTS for variant in VARIANTS.values())
 
 
 def test_joint_training_takes_as_many_steps_none_of_them_a_warm_up():
