@@ -26,7 +26,7 @@ LENGTH_DEPENDENT_ROPES = ("dynamic", "longrope")
 
 
 def default_llm_config(config: ModelConfig, vocab_size: int) -> dict[str, object]:
-    """Return the config of the small Llama that is trained here, for `n_layers` of `config`."""
+    """Return the config of the small Llama that is trained here, with the layers of all groups."""
     llm = LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=64,

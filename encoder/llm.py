@@ -82,11 +82,7 @@ class LlmRecommender(nn.Module):
         """
         n_items, n_kept = kept.shape[1:3]
         n_samples, n_interests = coarse.shape[1:3]
-        states = kept.flatten(1, 2)
-        if n_samples:
-            own = counts if before is None else counts - before.past.lengths.unsqueeze(1)
-            tail = self._tail(llm, coarse, _newest(kept, own))
-            states = torch.cat([states, tail], dim=1)  # (R, T, F)
+        states = self._row(llm, kept, is_kept, coarse, counts, before)
         states = dropout(states, self.config.dropout, self.training)
         layout = row_layout(is_kept, counts, n_interests, before)
         past = None if before is None else before.past
@@ -101,13 +97,35 @@ class LlmRecommender(nn.Module):
             items=[(keys[:, :, :head], values[:, :, :head]) for keys, values in written],
         )
 
-    def _tail(self, llm: GroupedLlm, coarse: Tensor, newest: Tensor) -> Tensor:
-        """Return what stands behind the items, (R, P * 2K, F)."""
+    def _row(
+        self,
+        llm: GroupedLlm,
+        kept: Tensor,
+        is_kept: Tensor,
+        coarse: Tensor,
+        counts: Tensor,
+        before: PastItems | None,
+    ) -> Tensor:
+        """Return the shallow states of a row, (R, T, F); arguments as `forward` has them."""
+        states = kept.flatten(1, 2)
+        if not coarse.shape[1]:
+            return states
+        own = counts if before is None else counts - before.past.lengths.unsqueeze(1)
+        tail = self.tail(coarse)
+        tail = llm.shallow(tail.reshape(-1, 1, llm.width)).view(*tail.shape)
+        return torch.cat([states, with_newest(tail, kept, own)], dim=1)
+
+    def tail(self, coarse: Tensor) -> Tensor:
+        """Return what stands behind the items, before the shallow layers, (R, P, 2, K, F)."""
         coarse_in = self.coarse_in(coarse) * self.config.dim**0.5  # (R, P, K, F)
-        tail = torch.stack([coarse_in, self.queries.expand_as(coarse_in)], dim=2)
-        tail = llm.shallow(tail.reshape(-1, 1, llm.width)).view(*tail.shape)  # (R, P, 2, K, F)
-        alone, with_newest = tail.unbind(2)
-        return torch.stack([alone, with_newest + newest], dim=2).flatten(1, 3)
+        return torch.stack([coarse_in, self.queries.expand_as(coarse_in)], dim=2)
+
+
+def with_newest(tail: Tensor, kept: Tensor, counts: Tensor) -> Tensor:
+    """Add to queries the newest item that they see; return the tail (R, P, 2, K, F) as tokens of a
+    row, (R, P * 2K, F)."""
+    alone, queries = tail.unbind(2)
+    return torch.stack([alone, queries + _newest(kept, counts)], dim=2).flatten(1, 3)
 
 
 def _newest(kept: Tensor, counts: Tensor) -> Tensor:

@@ -9,13 +9,11 @@ co-occurrence recommender of encoder/baselines.py.
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.linalg import svds
 
+from encoder.codebook import Floats
 from encoder.histories import History
-
-Floats = npt.NDArray[np.float32]
 
 USERS_AT_ONCE = 1_000
 """Whose pairs are in memory together."""

@@ -28,7 +28,7 @@ class EncoderSettings(BaseSettings):
     """Know the texts of rec.items before serving. Without Kafka, callers send what is asked for."""
 
     compile: bool = False
-    """Compile what nearly every refresh is, an event more: a lone one takes a third of the time.
+    """Compile what nearly every refresh is, an event more: a lone one takes half the time.
     Wants a C++ compiler and, once for a model, a minute or two before the worker serves."""
     compiled_folder: Path | None = None
     """Where what was compiled is kept; <state>/encoder/compiled when not given."""

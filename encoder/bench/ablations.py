@@ -3,8 +3,8 @@
 Every variant (encoder/bench/variants.py) has the same budget: the steps of the default recipe, no
 early stopping. Asked for are the last five events of each user, each from all before it, for a
 single one a user tells no two variants apart. Each is given with the 95 % interval of its
-difference to the hybrid, by a paired bootstrap over users. Runs that have ended are kept in
-<state>/bench/ablations and not repeated.
+difference to the hybrid (where a variant names another, to that), by a paired bootstrap over users.
+Runs that have ended are kept in <state>/bench/ablations and not repeated.
 """
 
 import json
@@ -38,7 +38,8 @@ from infra.stack.state import write_atomically
 METRICS = ("hr@10", "ndcg@10")
 N_LAST = 5
 """Events of each user."""
-QUICK = ("hybrid", "light", "k1")
+REFERENCE = "hybrid"
+QUICK = (REFERENCE, "light", "k1")
 
 
 def ablations(quick: bool) -> Result:
@@ -55,13 +56,13 @@ def ablations(quick: bool) -> Result:
         for run in track(as_completed(runs), "variants", total=len(runs), console=screen):
             run.result()
     found = {name: _read(_file(folder, name)) for name in names}
-    figures = {name: _figures(one, found["hybrid"]) for name, one in found.items()}
-    others = [name for name in names if name != "hybrid"]
+    figures = {name: figures_of(name, found) for name in names}
+    others = [name for name in names if name != REFERENCE]
     differences = {
-        metric: {name: figures[name][f"{metric} to hybrid"] for name in others}
+        metric: {_label(name): figures[name][_difference(metric, name)] for name in others}
         for metric in METRICS
     }
-    screen.print(f"plot: {plot_differences(differences, 'hybrid', folder / 'ablations.png')}")
+    screen.print(f"plot: {plot_differences(differences, REFERENCE, folder / 'ablations.png')}")
     return Result(figures)
 
 
@@ -85,13 +86,24 @@ def _read(file: Path) -> dict[str, Values]:
     return {name: np.array(one) for name, one in json.loads(file.read_text()).items()}
 
 
-def _figures(ours: Mapping[str, Values], hybrid: Mapping[str, Values]) -> dict[str, Any]:
-    """Return each metric, and the lower end, mean and upper end of its difference."""
-    found: dict[str, Any] = {}
-    for name in METRICS:
-        low, high = interval_of_difference(ours[name], hybrid[name])
-        mean = float(ours[name].mean())
-        differences = (low, mean - float(hybrid[name].mean()), high)
-        found[name] = round(mean, 4)
-        found[f"{name} to hybrid"] = [round(one, 4) for one in differences]
-    return found
+def figures_of(name: str, found: Mapping[str, Mapping[str, Values]]) -> dict[str, Any]:
+    """Return each metric of a variant, and lower end, mean and upper end of its difference to the
+    one that it is compared with, found as well."""
+    ours, theirs = found[name], found[VARIANTS[name].against]
+    figures: dict[str, Any] = {}
+    for metric in METRICS:
+        low, high = interval_of_difference(ours[metric], theirs[metric])
+        mean = float(ours[metric].mean())
+        differences = (low, mean - float(theirs[metric].mean()), high)
+        figures[metric] = round(mean, 4)
+        figures[_difference(metric, name)] = [round(one, 4) for one in differences]
+    return figures
+
+
+def _difference(metric: str, name: str) -> str:
+    return f"{metric} to {VARIANTS[name].against}"
+
+
+def _label(name: str) -> str:
+    against = VARIANTS[name].against
+    return name if against == REFERENCE else f"{name}, to {against}"

@@ -27,7 +27,12 @@ def ranked(
     sizes: ModelConfig,
 ) -> Ranking:
     """Train a variant to the end of its recipe and rank the catalogue for each case."""
-    served = Served(trained(variant, texts, known, recipe, sizes))
+    return judged(variant, trained(variant, texts, known, recipe, sizes), split)
+
+
+def judged(variant: Variant, bundle: Bundle, split: Split) -> Ranking:
+    """Rank the catalogue for each case."""
+    served = Served(bundle)
 
     def scores(some: Sequence[History]) -> Floats:
         return served.scores([variant.cut(history) for history in some], refine=variant.refined)
@@ -43,7 +48,7 @@ def trained(
     sizes: ModelConfig,
 ) -> Bundle:
     """Train a variant to the end of its recipe."""
-    config, recipe = variant.sized(sizes), variant.budgeted(recipe)
+    config, recipe = variant.sized(sizes), variant.recipe(recipe)
     histories = checked(texts, [variant.cut(history) for history in histories])
     start = variant.change(
         starting_bundle(texts, histories, config, recipe, lambda done, of, loss: None)

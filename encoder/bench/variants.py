@@ -1,4 +1,5 @@
-"""Models that lack one of the ideas, for `freshet bench ablations`: each differs in one thing."""
+"""Models that lack one of the ideas, for `freshet bench ablations`: each differs in one thing from
+the hybrid, or from another that it names."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from encoder.grouped_llm import GroupedLlm, additive
 from encoder.histories import History
 from encoder.items import ItemStates, ItemTower
 from encoder.light import LightOutput, LightRecommender, Rows
+from encoder.llm import LlmRecommender, PastItems, row_layout, with_newest
 from encoder.objective import Encoded, Objective
 from encoder.past import KeysValues, Past
 from encoder.recipe import Recipe
@@ -34,19 +36,18 @@ class Variant:
     objective: type[Objective] = Objective
     refined: bool = True
     """Whether the LLM has a say in what is judged."""
+    recipe: Callable[[Recipe], Recipe] = lambda recipe: recipe
+    """Applied to that of the run; how many epochs there are in all stays."""
     longest: int | None = None
     """Newest events of a history that are kept, in training and in evaluation."""
+    against: str = "hybrid"
+    """The variant that it is compared with."""
 
     def cut(self, history: History) -> History:
         return history if self.longest is None else history.last(self.longest)
 
     def sized(self, config: ModelConfig) -> ModelConfig:
         return replace(config, **self.model)  # type: ignore[arg-type]
-
-    def budgeted(self, recipe: Recipe) -> Recipe:
-        """Return the recipe; W >= 2K targets, as DMIL wants."""
-        n_interests = int(self.model.get("n_interests", 0))
-        return replace(recipe, n_targets=max(recipe.n_targets, 2 * n_interests))
 
 
 class LightOnly(Objective):
@@ -95,22 +96,28 @@ class PlainDeep(GroupedLlm):
         return super().across(states, positions, middle, middle, past)
 
 
-class PlainCausal(GroupedLlm):
-    """One plain causal mask in all layers: a row is a text, items are not encoded on their own. Its
-    shallow layers leave nothing to later rows, so it is for rows that are whole."""
+class PlainShallow(LlmRecommender):
+    """Shallow layers, too, see all before: they read a row as a whole, its items' tokens as they
+    are (RawTokens), coarse interests and queries. They leave nothing to later rows."""
 
-    def across(
+    def _row(
         self,
-        states: Tensor,
-        positions: Tensor,
-        middle: Tensor,
-        deep: Tensor,
-        past: Past | None = None,
-    ) -> tuple[Tensor, Sequence[KeysValues]]:
-        assert past is None, "a past has no shallow layers"
-        mask = additive(middle, states.dtype)
-        shallow = self._run(self._layers[: self.cuts[0]], states, positions, mask)
-        return super().across(shallow, positions, middle, middle)
+        llm: GroupedLlm,
+        kept: Tensor,
+        is_kept: Tensor,
+        coarse: Tensor,
+        counts: Tensor,
+        before: PastItems | None,
+    ) -> Tensor:
+        assert before is None, "a past has no shallow layers"
+        tail = self.tail(coarse)
+        layout = row_layout(is_kept, counts, self.config.n_interests)
+        row = torch.cat([kept.flatten(1, 2), tail.flatten(1, 3)], dim=1)
+        mask = additive(layout.middle, row.dtype)
+        row = llm._run(llm._layers[: llm.cuts[0]], row, layout.positions, mask)
+        n_head = row.shape[1] - tail.shape[1:4].numel()
+        items, tail = row[:, :n_head], row[:, n_head:].view(tail.shape)
+        return torch.cat([items, with_newest(tail, items.view(kept.shape), counts)], dim=1)
 
 
 class RawTokens(ItemTower):
@@ -139,6 +146,13 @@ def _with_tower(start: Bundle, kind: type[ItemTower], llm: type[GroupedLlm]) -> 
     return start
 
 
+def _without_shallow_mask(start: Bundle, llm: type[GroupedLlm]) -> Bundle:
+    refine = PlainShallow(start.config, start.model.tower.llm.width)
+    refine.load_state_dict(start.model.refine.state_dict())
+    start.model.refine = refine
+    return _with_tower(start, RawTokens, llm)
+
+
 def _with_full_vectors(start: Bundle) -> Bundle:
     vectors: Floats = start.catalogue.embeddings
     rows = np.arange(len(vectors))
@@ -149,7 +163,14 @@ def _with_full_vectors(start: Bundle) -> Bundle:
     return replace(start, catalogue=replace(start.catalogue, codes=codes))
 
 
+def _joint(recipe: Recipe) -> Recipe:
+    return replace(recipe, warm_epochs=0, epochs=recipe.warm_epochs + recipe.epochs)
+
+
 ALL_TOKENS = {"kept_tokens": 0}
+TWO_DEEP = ALL_TOKENS | {"deep_layers": 2}
+"""What lacks a mask has these, for queries see no inside of an item: what items see in the last
+layer reaches nobody, so with one deep layer its mask changes no interest."""
 VARIANTS: Mapping[str, Variant] = {
     "hybrid": Variant("as it is", {}),
     "light": Variant("the light recommender alone", {}, objective=LightOnly, refined=False),
@@ -157,17 +178,29 @@ VARIANTS: Mapping[str, Variant] = {
     "hstu": Variant("HSTU's layers in the light recommender", {"light_block": HSTU}),
     "k1": Variant("K = 1", {"n_interests": 1}),
     "k2": Variant("K = 2", {"n_interests": 2}),
-    "k8": Variant("K = 8", {"n_interests": 8}),
+    "k8": Variant("K = 8", {"n_interests": 8}, recipe=partial(replace, n_targets=2 * 8)),
     "tokens2": Variant("2 tokens an item after the shallow layers", {"kept_tokens": 2}),
     "tokens-all": Variant("all tokens after the shallow layers", ALL_TOKENS),
+    "two-deep": Variant("all tokens, 2 deep layers, all masks", TWO_DEEP, against="tokens-all"),
     "no-deep-mask": Variant(
-        "all tokens, no deep mask", ALL_TOKENS, partial(_with_tower, kind=ItemTower, llm=PlainDeep)
+        "no deep mask",
+        TWO_DEEP,
+        partial(_with_tower, kind=ItemTower, llm=PlainDeep),
+        against="two-deep",
+    ),
+    "no-shallow-mask": Variant(
+        "no shallow mask",
+        TWO_DEEP,
+        partial(_without_shallow_mask, llm=GroupedLlm),
+        against="two-deep",
     ),
     "no-masks": Variant(
-        "all tokens, neither shallow nor deep mask",
-        ALL_TOKENS,
-        partial(_with_tower, kind=RawTokens, llm=PlainCausal),
+        "neither shallow nor deep mask",
+        TWO_DEEP,
+        partial(_without_shallow_mask, llm=PlainDeep),
+        against="two-deep",
     ),
+    "joint": Variant("no warm-up: all learns from the first step", {}, recipe=_joint),
     "full-vectors": Variant("full vectors in place of codes", {}, _with_full_vectors),
     "memory0": Variant("no memory tokens", {"n_memory": 0}),
     "memory1": Variant("1 memory token", {"n_memory": 1}),

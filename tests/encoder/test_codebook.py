@@ -1,9 +1,21 @@
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from encoder.codebook import Codebook, _assign_balanced, fit_codebook
+from encoder.compute import NamedText
+from encoder.items import NO_VECTOR
+from encoder.settings import EncoderSettings
+from encoder.texts import item_tokens
+from encoder.worker import Worker
+from protos.keys import text_digest
+from tests.encoder.tiny import CONFIG
 
 
 def unit(n, dim, seed):
@@ -57,6 +69,63 @@ def test_decoding_adds_centres_times_magnitudes():
     decoded = codebook.decode(np.array([[0, 0], [1, 1]], np.uint8))
 
     np.testing.assert_allclose(decoded, [[0.9, 0.2], [0.1, 0.8]], rtol=1e-6)
+
+
+DECODER = """
+import sys
+from pathlib import Path
+from safetensors.numpy import load_file
+from encoder.codebook import Codebook
+
+folder = Path(sys.argv[1])
+saved = load_file(folder / "codebook.safetensors")
+book = Codebook(saved["centres"], saved["magnitudes"])
+codes = load_file(folder / "items.safetensors")["codes"]
+sys.stdout.buffer.write(book.decode(codes).tobytes())
+"""
+
+
+def test_a_code_decodes_to_the_same_bytes_in_every_process(bundle_folder, bundle):
+    decoded = [
+        subprocess.run(
+            [sys.executable, "-c", DECODER, str(bundle_folder)],
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[2])},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+
+    assert decoded == [bundle.codebook.decode(bundle.catalogue.codes).tobytes()] * 2
+
+
+def test_the_light_recommender_reads_what_the_codebook_decodes(bundle):
+    book, codes = bundle.codebook, bundle.catalogue.codes
+    table = bundle.model.light.decoded.numpy().reshape(book.centres.shape)  # (Q, C, D)
+
+    read = table[np.arange(CONFIG.n_levels), codes].sum(axis=1)
+
+    np.testing.assert_allclose(read, book.decode(codes), rtol=0, atol=1e-6)
+    first = np.arange(CONFIG.n_centres, dtype=np.uint8)[:, None]
+    np.testing.assert_array_equal(table[0], book.decode(first, n_levels=1))
+
+
+async def test_a_new_item_gets_its_coders_codes_and_the_codebook_stays(bundle):
+    centres, text = bundle.codebook.centres.copy(), "a pale thing that nobody has seen"
+    tokens = map(torch.from_numpy, item_tokens(bundle.tokenizer, [text], CONFIG.max_item_tokens))
+    tokens, no_vector = list(tokens), torch.tensor([NO_VECTOR])
+    worker = Worker(bundle, EncoderSettings(max_cached_user_bytes=1))
+
+    (found,) = await worker.encode([NamedText(("default", "new", text_digest(text)), text)], None)
+    await worker.close()
+
+    with torch.inference_mode():
+        coded, served = (
+            bundle.codebook.encode(tower(*tokens, no_vector).embeddings.numpy()).tobytes()
+            for tower in (bundle.coder, bundle.model.tower)
+        )
+    assert found.known.codes == coded != served
+    np.testing.assert_array_equal(bundle.codebook.centres, centres)
 
 
 def test_the_same_items_give_the_same_codebook():

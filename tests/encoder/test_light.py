@@ -7,6 +7,7 @@ import torch
 from encoder.config import ModelConfig
 from encoder.engine import Engine, UserInput
 from encoder.light import NO_BLOCK, Rows, visible_keys
+from encoder.past import Past
 from protos.segments import Columns
 from tests.encoder.tiny import CONFIG, deeper, make_bundle
 
@@ -106,16 +107,16 @@ def test_the_depth_of_a_block_rebuilds_it_exactly(deep_engine):
     np.testing.assert_allclose(rebuilt.astype(float), from_all.astype(float), rtol=2e-3, atol=1e-3)
 
 
-def test_users_in_one_batch_do_not_meet(engine):
+def test_users_in_one_batch_do_not_meet(deep_engine):
     lengths = [1, 8, 30, 5, 17]
     users = [
         UserInput((s := random_segments(n, seed=n))[:-1], s[-1], [], refine=False) for n in lengths
     ]
 
-    together = engine.refresh(users)
+    together = deep_engine.refresh(users)
 
     for user, found in zip(users, together, strict=True):
-        alone = engine.refresh([user])[0]
+        alone = deep_engine.refresh([user])[0]
         np.testing.assert_allclose(found.vectors, alone.vectors, **CLOSE)
 
 
@@ -137,17 +138,17 @@ def make_rows(counts, lengths, prior):
     )
 
 
-def test_samples_of_one_row_are_invisible_to_each_other(bundle):
+def test_samples_of_one_row_are_invisible_to_each_other(deep_engine):
     prior = [[NO_BLOCK, NO_BLOCK]]
-    together = bundle.model.light(make_rows([[1, 3, 5]], [6], prior))
+    together = deep_engine.bundle.model.light(make_rows([[1, 3, 5]], [6], prior))
 
     for place, count in enumerate([1, 3, 5]):
-        alone = bundle.model.light(make_rows([[count]], [6], prior))
+        alone = deep_engine.bundle.model.light(make_rows([[count]], [6], prior))
 
         torch.testing.assert_close(together.coarse[:, place], alone.coarse[:, 0], **CLOSE)
 
 
-def test_a_sample_equals_a_history_that_ends_there(bundle):
+def test_a_sample_equals_a_history_that_ends_there(deep_engine):
     rows = make_rows([[4]], [7], [[NO_BLOCK]])
     cut = Rows(
         rows.codes[:, :4],
@@ -159,7 +160,7 @@ def test_a_sample_equals_a_history_that_ends_there(bundle):
         rows.counts,
     )
 
-    found, ended = bundle.model.light(rows), bundle.model.light(cut)
+    found, ended = deep_engine.bundle.model.light(rows), deep_engine.bundle.model.light(cut)
 
     torch.testing.assert_close(found.coarse, ended.coarse, **CLOSE)
 
@@ -197,11 +198,18 @@ def test_the_mask_follows_the_rule():
             assert mask[row, token].tolist() == [*blocks, *map(bool, own)]
 
 
-def test_every_token_sees_something_even_in_an_empty_segment():
-    rows = make_rows([[0]], [1], [[NO_BLOCK]])
+@pytest.mark.parametrize("n_memory", [0, CONFIG.n_memory])
+@pytest.mark.parametrize("n_past", [None, 0, 3])
+def test_every_token_sees_something_even_in_an_empty_segment(n_memory, n_past):
+    config = replace(CONFIG, n_memory=n_memory)
+    rows = make_rows([[n_past or 0]], [1], [[NO_BLOCK]])
     empty = replace(rows, lengths=torch.tensor([0]))
+    past = None
+    if n_past is not None:
+        pool = torch.zeros(2, config.light_layers, 2, config.light_heads, 3, 8)
+        past = Past(pool, torch.tensor([1]), torch.tensor([n_past]))
 
-    assert visible_keys(empty, CONFIG.n_memory, CONFIG).any(dim=-1).all()
+    assert visible_keys(empty, n_memory, config, past).any(dim=-1).all()
 
 
 def test_a_block_has_at_most_32_bytes_an_event():

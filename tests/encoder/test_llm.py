@@ -6,7 +6,8 @@ from transformers import LlamaConfig, MistralConfig, Qwen3Config
 
 from encoder.grouped_llm import GroupedLlm, build_llm
 from encoder.items import NO_VECTOR, ItemTower
-from encoder.llm import LlmRecommender, row_layout
+from encoder.llm import LlmRecommender, PastItems, row_layout
+from encoder.past import Past
 from encoder.texts import item_tokens
 from protos.errors import InvalidInput
 from tests.encoder.tiny import CONFIG, N_ITEMS, make_bundle, randomise, tiny_llm_config
@@ -40,6 +41,25 @@ def test_masks_follow_the_rules_of_the_three_groups(n_kept):
                     same_item = False
             assert layout.middle[0, token, key] == (causal or key == token)
             assert layout.deep[0, token, key] == ((causal and not same_item) or key == token)
+
+
+@pytest.mark.parametrize("n_kept", [1, 2, 3])
+@pytest.mark.parametrize("n_before", [None, 0, 2])
+def test_every_token_sees_something_even_where_all_is_padding(n_kept, n_before):
+    is_kept = torch.zeros(1, 3, n_kept, dtype=torch.bool)
+    before, counts = None, torch.tensor([[n_before or 0]])
+    if n_before is not None:
+        pool = torch.zeros(2, 2, 2, 1, 2 * n_kept, 8)
+        were_kept = torch.zeros(1, 2, n_kept, dtype=torch.bool)
+        before = PastItems(Past(pool, torch.tensor([1]), torch.tensor([n_before])), were_kept)
+
+    layout = row_layout(is_kept, counts, 2, before)
+
+    n_past = 0 if before is None else 2 * n_kept
+    for mask in (layout.middle, layout.deep):
+        n_tokens = mask.shape[1]
+        assert mask.shape[2] == n_past + n_tokens
+        assert mask[0, :, n_past:].diagonal().all()
 
 
 def test_samples_stand_right_after_the_items_that_they_see():

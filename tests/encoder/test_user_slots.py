@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import LlamaConfig, MistralConfig, Qwen3Config
 
 from encoder.engine import Engine, UserInput
@@ -100,6 +102,32 @@ def assert_goes_on(engine, plain, n_events):
 
 def test_going_on_event_by_event_equals_computing_all(engine):
     assert_goes_on(engine, engine, 6 * SIZE)
+
+
+N_ARRIVING = st.one_of(st.just(0), st.just(1), st.integers(2, 4), st.integers(2, 3 * SIZE))
+"""Events: none, one, a few that came during a refresh, or up to three segments at once."""
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(N_ARRIVING, st.booleans()), min_size=1, max_size=8), st.integers(0, 2**16)
+)
+def test_events_that_come_in_any_pieces_give_what_one_pass_over_all_gives(engine, pieces, seed):
+    user = User(engine, seed)
+    lose(engine._users, [user.name])
+    n_events = 1
+    for n_new, is_prepared in pieces:
+        n_events = min(n_events + n_new, 20 * SIZE - 1)
+
+        output = engine.refresh([user.state(n_events)])[0]
+
+        user.remember(output)
+        if is_prepared:
+            engine.prepare()
+        whole = replace(user.state(n_events), blocks=user.segments[: n_events // SIZE])
+        expected = engine.refresh([from_scratch(whole)])[0]
+        np.testing.assert_allclose(output.vectors, expected.vectors, **CLOSE_OVER_BLOCKS)
+        np.testing.assert_allclose(output.weights, expected.weights, **CLOSE_OVER_BLOCKS)
 
 
 def test_going_on_computes_one_event_and_one_item(engine):

@@ -5,21 +5,27 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
+from encoder.bench.ablations import METRICS, figures_of
 from encoder.bench.trial import ranked, trained
 from encoder.bench.variants import VARIANTS, FullVectors
 from encoder.evaluate import Served
+from encoder.grouped_llm import additive
+from encoder.llm import row_layout
+from encoder.peers import Peers
 from encoder.splits import last_events
-from encoder.start import starting_bundle
+from encoder.start import starting_bundle, tokens_of
+from encoder.trainer import ALL, WARM_UP, Trainer
 from tests.encoder.test_train import RECIPE, TEXTS, walkers
-from tests.encoder.tiny import CONFIG
+from tests.encoder.tiny import CONFIG, randomise
 
 QUICK = replace(RECIPE.quick(), rows_a_batch=4)
 
 
 def start_of(name, n_users=10):
     variant = VARIANTS[name]
-    recipe, config = variant.budgeted(QUICK), variant.sized(CONFIG)
+    recipe, config = variant.recipe(QUICK), variant.sized(CONFIG)
     start = starting_bundle(TEXTS, walkers(n_users), config, recipe, lambda *said: None)
     return variant.change(start), variant, recipe
 
@@ -28,7 +34,17 @@ def trained_on_walkers(name):
     return trained(VARIANTS[name], TEXTS, walkers(10), QUICK, CONFIG)
 
 
-UNLIKE = ["light", "llm", "hstu", "k8", "no-masks", "full-vectors", "memory0", "newest50"]
+UNLIKE = [
+    "light",
+    "llm",
+    "hstu",
+    "k8",
+    "no-shallow-mask",
+    "no-masks",
+    "full-vectors",
+    "memory0",
+    "newest50",
+]
 
 
 @pytest.mark.parametrize("name", UNLIKE)
@@ -71,19 +87,108 @@ def test_full_vectors_are_the_items_own():
     torch.testing.assert_close(found, expected)
 
 
-def test_without_the_deep_mask_a_token_sees_inside_its_item():
-    masked, plain = (start_of(name)[0].model.tower.llm for name in ("tokens-all", "no-deep-mask"))
-    plain.load_state_dict(masked.state_dict())
-    states = torch.randn(1, 4, masked.width)
-    places = torch.arange(4)[None]
-    causal = torch.ones(4, 4, dtype=torch.bool).tril()[None]
-    itself = torch.eye(4, dtype=torch.bool)[None]
+COUNTS = torch.tensor([[1, 3]])
+"""Items that two samples see."""
+MASKS = {
+    "two-deep": [None, "middle", "deep", "deep"],
+    "no-deep-mask": [None, "middle", "middle", "middle"],
+    "no-shallow-mask": ["middle", "middle", "deep", "deep"],
+    "no-masks": ["middle", "middle", "middle", "middle"],
+}
+"""Of the shallow, the middle and two deep layers when a row is read; None: inside items alone."""
 
-    with_mask, _ = masked.across(states, places, causal, itself)
-    without, _ = plain.across(states, places, causal, itself)
 
-    torch.testing.assert_close(without, masked.across(states, places, causal, causal)[0])
-    assert (with_mask - without).abs().max() > 1e-3
+class Row:
+    """Three items and two samples, read by a model with random weights."""
+
+    def __init__(self, name):
+        start = start_of(name)[0]
+        self.model = start.model.eval()
+        randomise(self.model, 1)
+        rows = torch.tensor([3, 7, 12])
+        some = tokens_of(start).take(rows)
+        self.items = self.model.tower(some.tokens, some.lengths, rows)
+        self.layout = row_layout(self.items.is_kept[None], COUNTS, CONFIG.n_interests)
+        self.layers = list(self.model.tower.llm.llm.layers)
+
+    def interests(self):
+        shape = (1, 2, CONFIG.n_interests, CONFIG.dim)
+        coarse = F.normalize(torch.randn(shape, generator=torch.Generator().manual_seed(0)), dim=-1)
+        kept, is_kept = self.items.kept[None], self.items.is_kept[None]
+        return self.model.refine(self.model.tower.llm, kept, is_kept, coarse, COUNTS).interests
+
+    def inside_items(self):
+        n_kept, n_head = self.items.kept.shape[1], self.items.is_kept.numel()
+        n_tail = self.layout.middle.shape[1] - n_head
+        item = torch.cat([torch.arange(n_head) // n_kept, n_head + torch.arange(n_tail)])
+        return self.layout.middle & (item[:, None] == item)
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_a_row_goes_once_through_each_layer_under_the_masks_that_a_variant_keeps(name):
+    row = Row(name)
+    seen = {layer: [] for layer in row.layers}
+
+    def note(layer, _, words):
+        mask = words["attention_mask"]
+        seen[layer].append(None if mask is None else mask[:, 0] == 0)
+
+    for layer in row.layers:
+        layer.register_forward_pre_hook(note, with_kwargs=True)
+    row.interests()
+
+    for masks, expected in zip(seen.values(), MASKS[name], strict=True):
+        (mask,) = masks
+        assert mask is None if expected is None else mask.equal(getattr(row.layout, expected))
+
+
+@pytest.mark.parametrize("name", ["no-deep-mask", "no-shallow-mask", "no-masks"])
+def test_given_the_masks_back_a_variant_is_the_model_that_has_them(name):
+    row, expected = Row(name), Row("two-deep").interests()
+    lacking = row.interests()
+    own = [row.inside_items(), row.layout.middle, row.layout.deep, row.layout.deep]
+    masks = {
+        layer: additive(mask, torch.float32)
+        for layer, mask, lack in zip(row.layers, own, MASKS[name], strict=True)
+        if lack is not None
+    }
+
+    def give_back(layer, args, words):
+        return args, words | {"attention_mask": masks[layer]}
+
+    for layer in masks:
+        layer.register_forward_pre_hook(give_back, with_kwargs=True)
+
+    torch.testing.assert_close(row.interests(), expected, rtol=1e-4, atol=2e-5)
+    assert (lacking - expected).abs().max() > 1e-2
+
+
+def test_a_variant_is_compared_with_the_one_that_it_names():
+    users = np.zeros(30)
+    found = {
+        name: dict.fromkeys(METRICS, users + value)
+        for name, value in (("hybrid", 0.2), ("two-deep", 0.5), ("no-masks", 0.4), ("k1", 0.1))
+    }
+
+    assert figures_of("k1", found)["hr@10 to hybrid"] == [-0.1] * 3
+    assert figures_of("no-masks", found)["ndcg@10 to two-deep"] == [-0.1] * 3
+    assert all(variant.against in VARIANTS for variant in VARIANTS.values())
+
+
+def test_joint_training_takes_as_many_steps_none_of_them_a_warm_up():
+    stages = {}
+    for name in ("hybrid", "joint"):
+        start, _, recipe = start_of(name)
+        tokens, device = tokens_of(start), torch.device("cpu")
+        trainer = Trainer(start, tokens, walkers(10), recipe, peers=Peers(), device=device)
+        stages[name] = [step.stage for step in trainer.run()]
+
+    assert stages["joint"] == [ALL] * len(stages["hybrid"])
+    assert set(stages["hybrid"]) == {WARM_UP, ALL}
+
+
+def test_eight_interests_learn_from_sixteen_targets():
+    assert start_of("k8")[2].n_targets == 16
 
 
 def test_longer_histories_are_cut_to_their_newest_events():
