@@ -38,6 +38,8 @@ from encoder.model import Recommender
 from protos.errors import InvalidInput, NotReady, VersionMismatch
 
 FORMAT = 1
+OUR_KEYS = frozenset({"format", "files"})
+"""Of config.json; without them it is somebody else's."""
 CODER = "coder."
 FILES = (
     "model.safetensors",
@@ -98,10 +100,24 @@ def save_bundle(bundle: Bundle, folder: Path) -> str:
 
 
 def refuse_foreign_folder(folder: Path) -> None:
-    """Raise InvalidInput when something else than a bundle is there: it would be replaced."""
+    """Raise InvalidInput when something else than a bundle is there: it would be replaced.
+
+    Checkpoints of transformers' have a config.json too, so it is the keys in it that count.
+    """
     is_taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    if is_taken and not (folder / "config.json").is_file():
-        raise InvalidInput(f"{folder} is no model bundle; choose another --out")
+    if is_taken and not _is_ours(folder / "config.json"):
+        raise InvalidInput(
+            f"{folder} is no model bundle, so it is not replaced; choose another --out, or remove "
+            "it yourself"
+        )
+
+
+def _is_ours(config_file: Path) -> bool:
+    try:
+        config = json.loads(config_file.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.keys() >= OUR_KEYS
 
 
 def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
@@ -195,7 +211,7 @@ def _read_config(folder: Path) -> Mapping[str, object]:
         config = json.loads(path.read_bytes())
     except ValueError as error:
         raise NotReady(f"{path} is damaged; run: freshet train") from error
-    if not isinstance(config, dict) or "format" not in config or "files" not in config:
+    if not isinstance(config, dict) or not config.keys() >= OUR_KEYS:
         raise NotReady(f"{folder} is no Freshet model bundle; give the folder that train wrote")
     if config["format"] != FORMAT:
         raise VersionMismatch(

@@ -9,12 +9,15 @@
 
 A killed run is continued by the same command. Files are written beside their place and renamed, so
 none is ever half there. A run that ends keeps log.csv and tensorboard/ only.
+
+Only a folder that holds nothing else is ever emptied.
 """
 
 import json
 import os
 import shutil
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +26,12 @@ import torch
 from encoder.bundle import Bundle, load_bundle, save_bundle
 from infra.stack.state import write_atomically
 from protos.errors import InvalidInput, NotReady
+
+OURS = (
+    *("run.json", "start", "checkpoint.pt", "best.pt", "log.csv", "tensorboard"),
+    *("run.json.*.part", ".start*", ".checkpoint.pt", ".best.pt"),  # half written
+)
+"""Patterns of the names that stand in a run folder."""
 
 
 class RunFolder:
@@ -43,7 +52,8 @@ class RunFolder:
         Args:
             decides: JSON; what the result depends on.
 
-        Raises InvalidInput when another run that has not ended stands there.
+        Raises InvalidInput when another run that has not ended stands there, or something that is
+        no run.
         """
         said = json.dumps(decides, indent=1, sort_keys=True)
         file = self.path / "run.json"
@@ -53,9 +63,21 @@ class RunFolder:
                 "continue it, remove the folder to give it up, or choose another --out"
             )
         if not file.exists():
+            self._refuse_foreign()
             shutil.rmtree(self.path, ignore_errors=True)
             self.path.mkdir(parents=True)
             write_atomically(file, said)
+
+    def _refuse_foreign(self) -> None:
+        if not self.path.exists():
+            return
+        held = sorted(one.name for one in self.path.iterdir()) if self.path.is_dir() else [""]
+        strange = [name for name in held if not any(fnmatchcase(name, one) for one in OURS)]
+        if strange:
+            raise InvalidInput(
+                f"{self.path / strange[0]} is not of a run, so {self.path} is not emptied for one; "
+                "move it away, or choose another --out"
+            )
 
     @property
     def has_start(self) -> bool:

@@ -44,11 +44,28 @@ def test_a_new_bundle_replaces_the_old_one_whole(folder):
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
-def test_training_never_overwrites_a_folder_of_something_else(tmp_path):
-    (tmp_path / "thesis.txt").write_text("years of work")
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("thesis.txt", "years of work"),
+        ("config.json", '{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}'),
+        ("config.json", '{"format": 1'),
+        ("config.json", "[]"),
+    ],
+)
+def test_training_never_overwrites_a_folder_of_something_else(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
 
-    with pytest.raises(InvalidInput, match="is no model bundle"):
+    with pytest.raises(InvalidInput, match=r"is no model bundle, .* choose another --out"):
         save_bundle(make_bundle(), tmp_path)
+    assert (tmp_path / name).read_text() == text
+
+
+def test_training_never_overwrites_a_file(tmp_path):
+    (tmp_path / "bundle").write_text("years of work")
+
+    with pytest.raises(InvalidInput, match="choose another --out"):
+        save_bundle(make_bundle(), tmp_path / "bundle")
 
 
 def test_no_bundle_says_how_to_make_one(tmp_path):
