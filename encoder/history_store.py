@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 
+from encoder import digests
 from encoder.histories import History, Ints, LazyHistories
 from infra.datasets import OpenDataset
 from protos.actions import declared_actions
@@ -47,6 +49,22 @@ class Histories(LazyHistories):
         part = slice(self._ends[place - 1] if place else 0, self._ends[place])
         items, actions, gaps, times = (self._columns[name][part] for name in COLUMNS)
         return History(self._user_ids[place], items, actions, gaps, times)
+
+    def digest(self, item_ids: Sequence[str]) -> str:
+        """Return a hash of the events, whatever the order of the catalogue.
+
+        Args:
+            item_ids: of the catalogue.
+        """
+        hashes = np.array([xxhash.xxh3_64_intdigest(one.encode()) for one in item_ids], "<u8")
+        digest = xxhash.xxh3_64(digests.of_texts(self._user_ids).encode())
+        digest.update(self._ends.astype("<i8").tobytes())
+        for name in ("item", "action", "time_ms"):
+            column = self._columns[name]
+            for begin in range(0, len(column), EVENTS_AT_ONCE):
+                part = column[begin : begin + EVENTS_AT_ONCE]
+                digest.update((hashes[part] if name == "item" else part).tobytes())
+        return digest.hexdigest()
 
 
 class HistoryBuilder:

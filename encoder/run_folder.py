@@ -1,6 +1,7 @@
 """What a run leaves behind while it trains: `<bundle>.run/`, beside the bundle it will become.
 
     run.json       what decides the result; another run does not continue this one
+    inputs.json    digests of what it reads, from which start/ was made
     start/         a bundle: what training starts from
     checkpoint.pt  the newest whole state
     best.pt        the weights that did best on the validation split
@@ -28,10 +29,10 @@ from infra.stack.state import write_atomically
 from protos.errors import InvalidInput, NotReady
 
 OURS = (
-    *("run.json", "start", "checkpoint.pt", "best.pt", "log.csv", "tensorboard"),
-    *("run.json.*.part", ".start*", ".checkpoint.pt", ".best.pt"),  # half written
+    *("run.json", "inputs.json", "start", "checkpoint.pt", "best.pt", "log.csv", "tensorboard"),
+    *("run.json.*.part", "inputs.json.*.part", ".start*", ".checkpoint.pt", ".best.pt"),
 )
-"""Patterns of the names that stand in a run folder."""
+"""Patterns of the names that stand in a run folder, whole or half written."""
 
 
 class RunFolder:
@@ -67,6 +68,24 @@ class RunFolder:
             shutil.rmtree(self.path, ignore_errors=True)
             self.path.mkdir(parents=True)
             write_atomically(file, said)
+
+    def claim_inputs(self, inputs: Mapping[str, str]) -> None:
+        """Take note of what the run reads. Call it after `claim`, before there is a start.
+
+        Args:
+            inputs: digests, by what they are of in words: "the catalogue".
+
+        Raises InvalidInput when the run began with others.
+        """
+        file = self.path / "inputs.json"
+        began = json.loads(file.read_text()) if self.has_start and file.exists() else dict(inputs)
+        changed = [name for name in inputs if began.get(name) != inputs[name]]
+        if changed:
+            raise InvalidInput(
+                f"{' and '.join(changed)} changed since the run in {self.path} began; remove that "
+                "folder to begin anew, or choose another --out"
+            )
+        write_atomically(file, json.dumps(dict(inputs), indent=1))
 
     def _refuse_foreign(self) -> None:
         if not self.path.exists():
@@ -109,6 +128,6 @@ class RunFolder:
 
     def finish(self) -> None:
         """Keep only what people read afterwards."""
-        for name in ("checkpoint.pt", "best.pt", "run.json"):
+        for name in ("checkpoint.pt", "best.pt", "inputs.json", "run.json"):
             (self.path / name).unlink(missing_ok=True)
         shutil.rmtree(self.path / "start", ignore_errors=True)

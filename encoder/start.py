@@ -16,6 +16,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from encoder import digests
 from encoder.base_llm import BaseLlm, read_llm, small_llm
 from encoder.bundle import Bundle, Catalogue
 from encoder.coder import codebook_of, fit_coder, start_from
@@ -46,6 +47,9 @@ class Texts:
     def of(cls, items: pa.Table) -> "Texts":
         """Return those of a table as infra.datasets reads it."""
         return cls(items["item_id"].to_pylist(), items["text"].to_pylist())
+
+    def digest(self) -> str:
+        return digests.of_texts(self.item_ids, self.texts)
 
 
 def checked(texts: Texts, histories: Sequence[History]) -> Sequence[History]:

@@ -16,10 +16,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from encoder import digests
 from encoder.bundle import refuse_foreign_folder, save_bundle
 from encoder.evaluate import evaluate_all
 from encoder.evaluation_run import figures_table
-from encoder.history_store import read_histories
+from encoder.history_store import Histories, read_histories
 from encoder.peers import Peers
 from encoder.protocols import Kind, Protocol, judge
 from encoder.run_file import Run
@@ -52,6 +53,8 @@ def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
     dataset = open_dataset(run.data, data_dir)
     items, histories = read_histories(dataset, folder=folder.path)
     texts = Texts.of(items)
+    if peers.is_first:
+        folder.claim_inputs(_digests(texts, histories, run.llm))
     moment_ms = None if run.until is None else moment_of(histories, run.until)
     kind = Kind.LEAVE_ONE_OUT if moment_ms is None else Kind.TEMPORAL
     protocol = judge(kind, histories, moment_ms)
@@ -87,6 +90,14 @@ def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
             )
         console.print(f"model {version} in {out}, {time.monotonic() - started:.0f} s in all")
     peers.leave()
+
+
+def _digests(texts: Texts, histories: Histories, llm: Path | None) -> dict[str, str]:
+    found = {
+        "the catalogue": texts.digest(),
+        "the events": histories.digest(texts.item_ids),
+    }
+    return found if llm is None else found | {"the LLM's checkpoint": digests.of_checkpoint(llm)}
 
 
 _LEARNED_FROM = {

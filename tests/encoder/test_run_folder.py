@@ -2,8 +2,10 @@
 
 import pytest
 
+from encoder.bundle import save_bundle
 from encoder.run_folder import RunFolder
 from protos.errors import InvalidInput
+from tests.encoder.tiny import make_bundle
 
 
 @pytest.fixture
@@ -48,3 +50,14 @@ def test_a_run_that_has_ended_leaves_only_what_people_read(folder):
     folder.finish()
 
     assert [path.name for path in folder.path.iterdir()] == ["log.csv"]
+
+
+def test_inputs_may_change_until_something_was_made_of_them(folder):
+    folder.claim({})
+    folder.claim_inputs({"the catalogue": "1", "the events": "1"})
+    folder.claim_inputs({"the catalogue": "2", "the events": "2"})
+    save_bundle(make_bundle(), folder.path / "start")
+
+    with pytest.raises(InvalidInput, match=r"^the catalogue and the events changed since the run"):
+        folder.claim_inputs({"the catalogue": "3", "the events": "3"})
+    folder.claim_inputs({"the catalogue": "2", "the events": "2"})
