@@ -42,7 +42,7 @@ def evaluate_bundle(bundle: Path, data: str, data_dir: Path | None, options: Opt
     moment_ms = cast(int | None, loaded.metrics.get("trained_until_ms"))
     protocol = judge(options.kind, histories, moment_ms, options.limit)
     console = Console(stderr=True)
-    for remark in dataset.report.remarks():
+    for remark in (*dataset.report.remarks(), *histories.kept.remarks()):
         console.print(f"note: {escape(remark)}", highlight=False)
     with Progress(console=console, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
@@ -60,6 +60,7 @@ def evaluate_bundle(bundle: Path, data: str, data_dir: Path | None, options: Opt
             "data": dataset.name,
             "split": protocol.kind,
             "n_cases": len(protocol.split),
+            "data_kept": asdict(histories.kept),
             "protocol": protocol.text,
             "figures": {name: one.figures for name, one in found.items()},
             "details": {name: asdict(one) for name, one in found.items()},

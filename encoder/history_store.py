@@ -8,6 +8,7 @@ Both are files without a name, mapped into memory and gone with their owner.
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from encoder import digests
-from encoder.histories import History, Ints, LazyHistories
+from encoder.histories import NO_ITEMS, History, Ints, LazyHistories
 from infra.datasets import OpenDataset
 from protos.actions import declared_actions
 from protos.errors import InvalidInput
@@ -29,11 +30,38 @@ COLUMNS = {"item": "<i4", "action": "u1", "gap": "<u2", "time_ms": "<i8"}
 EVENTS_AT_ONCE = 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How much of the data is in histories. Impressions are not counted."""
+
+    n_events: int
+    n_outside: int
+    """Events on items that the catalogue does not have."""
+    n_users: int
+    n_too_short: int
+    """Users with fewer than two events on items of the catalogue, those with none among them."""
+
+    def remarks(self) -> list[str]:
+        """Return what a reader of figures should know."""
+        said = []
+        if self.n_outside:
+            said.append(
+                f"{self.n_outside:,} of {self.n_events:,} events are on items outside the "
+                "catalogue and are left out"
+            )
+        if self.n_too_short:
+            said.append(
+                f"{self.n_too_short:,} of {self.n_users:,} users have fewer than two events on "
+                "items of the catalogue: nothing can be foretold of them"
+            )
+        return said
+
+
 class Histories(LazyHistories):
     """All users, in the order of their ids."""
 
     def __init__(
-        self, user_ids: Sequence[str], ends: Ints, columns: dict[str, npt.NDArray[Any]]
+        self, user_ids: Sequence[str], ends: Ints, columns: dict[str, npt.NDArray[Any]], kept: Kept
     ) -> None:
         """
         Args:
@@ -41,6 +69,7 @@ class Histories(LazyHistories):
             columns: item, action, gap and time_ms, each (events,).
         """
         self._user_ids, self._ends, self._columns = user_ids, ends, columns
+        self.kept = kept
 
     def __len__(self) -> int:
         return len(self._user_ids)
@@ -103,8 +132,10 @@ class HistoryBuilder:
     def build(self, item_ids: Sequence[str]) -> Histories:
         """Return the histories of the catalogue's items. Nothing is added after it.
 
-        Raises InvalidInput when no event is on one of them.
+        Raises InvalidInput when there are none, or no event is on one of them.
         """
+        if not item_ids:
+            raise InvalidInput(NO_ITEMS)
         row_of = self._items.places_in(item_ids)
         user_ids = sorted(self._users.names)
         order = self._users.places_in(user_ids)
@@ -130,7 +161,14 @@ class HistoryBuilder:
             _sort({name: column[begin:end] for name, column in columns.items()})
         has_events = counts > 0
         known = [user for user, one in zip(user_ids, has_events, strict=True) if one]
-        return Histories(known, ends[has_events], columns)
+        n_events = self._log.tell() // EVENT.itemsize
+        kept = Kept(
+            n_events=n_events,
+            n_outside=n_events - int(counts.sum()),
+            n_users=len(counts),
+            n_too_short=int((counts < 2).sum()),
+        )
+        return Histories(known, ends[has_events], columns, kept)
 
     def _read(self, row_of: Ints) -> Iterator[npt.NDArray[Any]]:
         """Yield the log in parts, without items that are not in the catalogue."""
@@ -184,7 +222,7 @@ def read_histories(
 ) -> tuple[pa.Table, Histories]:
     """Read a data set; return its catalogue, and histories of its items or of those given.
 
-    Raises InvalidInput when no event is on one of them.
+    Raises InvalidInput when there are no items, or no event is on one of them.
     """
     with HistoryBuilder(folder) as builder:
         for batch in dataset.events():

@@ -21,7 +21,7 @@ from encoder.base_llm import BaseLlm, read_llm, small_llm
 from encoder.bundle import Bundle, Catalogue
 from encoder.coder import codebook_of, fit_coder, start_from
 from encoder.config import ModelConfig
-from encoder.histories import Beginnings, History, item_counts, lengths_of
+from encoder.histories import NO_ITEMS, Beginnings, History, item_counts, lengths_of
 from encoder.items import ItemTower
 from encoder.model import CatalogueTokens, Recommender
 from encoder.neighbours import cooccurrence, item_factors
@@ -48,6 +48,16 @@ class Texts:
         """Return those of a table as infra.datasets reads it."""
         return cls(items["item_id"].to_pylist(), items["text"].to_pylist())
 
+    def remarks(self) -> list[str]:
+        """Return what its owner should know."""
+        n_blank = sum(not text.strip() for text in self.texts)
+        if not n_blank:
+            return []
+        return [
+            f"{n_blank:,} of {len(self.texts):,} items have no text; what they are is learned from "
+            "events alone"
+        ]
+
     def digest(self) -> str:
         return digests.of_texts(self.item_ids, self.texts)
 
@@ -60,11 +70,11 @@ def checked(texts: Texts, histories: Sequence[History]) -> Sequence[History]:
     lengths = lengths_of(histories)
     usable = np.flatnonzero(lengths >= 2)
     if not texts.item_ids:
-        raise InvalidInput("the catalogue is empty; import items first")
+        raise InvalidInput(NO_ITEMS)
     if len(set(texts.item_ids)) != len(texts.item_ids):
         raise InvalidInput("the catalogue names an item twice; item ids must be unique")
     if not len(usable):
-        raise InvalidInput("no user has two events; there is nothing to learn from")
+        raise InvalidInput("no user has two events to learn from, besides what is held out")
     return Beginnings(histories, usable, lengths[usable])
 
 
