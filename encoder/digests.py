@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from encoder.progress import OnCount, uncounted
+
 AT_ONCE = 100_000
 """Texts or events."""
 BYTES_AT_ONCE = 1 << 24
@@ -29,14 +31,22 @@ def of_texts(*columns: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def of_checkpoint(folder: Path) -> str:
-    """Return the digest of an LLM's files, of none where there is no such folder."""
+def of_checkpoint(folder: Path, progress: OnCount = uncounted) -> str:
+    """Return the digest of an LLM's files, of none where there is no such folder.
+
+    Args:
+        progress: hears of the MB.
+    """
     digest = xxhash.xxh3_64()
-    for file in sorted(folder.glob("*")):
-        if file.suffix in READ and file.is_file():
-            digest.update(f"{file.name} {file.stat().st_size}\n".encode())
-            for part in _parts(file):
-                digest.update(part)
+    files = [one for one in sorted(folder.glob("*")) if one.suffix in READ and one.is_file()]
+    sizes = [file.stat().st_size for file in files]
+    n_done, n_bytes = 0, sum(sizes)
+    for file, size in zip(files, sizes, strict=True):
+        digest.update(f"{file.name} {size}\n".encode())
+        for part in _parts(file):
+            digest.update(part)
+            n_done += len(part)
+            progress(n_done // 1_000_000, n_bytes // 1_000_000)
     return digest.hexdigest()
 
 

@@ -20,6 +20,7 @@ import xxhash
 
 from encoder import digests
 from encoder.histories import NO_ITEMS, History, Ints, LazyHistories
+from encoder.progress import OnCount, OnPart, named, uncounted, unheard
 from infra.datasets import OpenDataset
 from protos.actions import declared_actions
 from protos.errors import InvalidInput
@@ -28,6 +29,7 @@ from protos.history import quantise_gap
 EVENT = np.dtype([("user", "<u4"), ("item", "<u4"), ("time_ms", "<i8"), ("action", "u1")])
 COLUMNS = {"item": "<i4", "action": "u1", "gap": "<u2", "time_ms": "<i8"}
 EVENTS_AT_ONCE = 1_000_000
+USERS_A_WORD = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +131,11 @@ class HistoryBuilder:
         events["action"] = self._action_codes[actions]
         self._log.write(events[self._enters[actions]].tobytes())
 
-    def build(self, item_ids: Sequence[str]) -> Histories:
+    def build(self, item_ids: Sequence[str], progress: OnCount = uncounted) -> Histories:
         """Return the histories of the catalogue's items. Nothing is added after it.
+
+        Args:
+            progress: hears of the users.
 
         Raises InvalidInput when there are none, or no event is on one of them.
         """
@@ -157,8 +162,10 @@ class HistoryBuilder:
             columns["item"][places] = row_of[events["item"]][by_user]
             columns["action"][places] = events["action"][by_user]
             columns["time_ms"][places] = events["time_ms"][by_user]
-        for begin, end in zip(ends - counts, ends, strict=True):
+        for place, (begin, end) in enumerate(zip(ends - counts, ends, strict=True), 1):
             _sort({name: column[begin:end] for name, column in columns.items()})
+            if place % USERS_A_WORD == 0 or place == len(ends):
+                progress(place, len(ends))
         has_events = counts > 0
         known = [user for user, one in zip(user_ids, has_events, strict=True) if one]
         n_events = self._log.tell() // EVENT.itemsize
@@ -218,14 +225,26 @@ def _sort(columns: dict[str, npt.NDArray[Any]]) -> None:
 
 
 def read_histories(
-    dataset: OpenDataset, item_ids: Sequence[str] | None = None, folder: Path | None = None
+    dataset: OpenDataset,
+    item_ids: Sequence[str] | None = None,
+    folder: Path | None = None,
+    on_part: OnPart = unheard,
 ) -> tuple[pa.Table, Histories]:
     """Read a data set; return its catalogue, and histories of its items or of those given.
 
     Raises InvalidInput when there are no items, or no event is on one of them.
     """
+    n_read, n_bytes = 0, dataset.n_bytes
+
+    def advance(n_more: int) -> None:
+        nonlocal n_read
+        n_read += n_more
+        on_part("read, kB", n_read // 1000, n_bytes // 1000)
+
+    dataset.hear(advance)
     with HistoryBuilder(folder) as builder:
         for batch in dataset.events():
             builder.add(batch)
         items = dataset.items()
-        return items, builder.build(items["item_id"].to_pylist() if item_ids is None else item_ids)
+        known = items["item_id"].to_pylist() if item_ids is None else item_ids
+        return items, builder.build(known, named(on_part, "users"))

@@ -14,6 +14,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.linalg import svds
 
 from encoder.histories import History
+from encoder.progress import OnCount, uncounted
 
 Floats = npt.NDArray[np.float32]
 
@@ -21,11 +22,14 @@ USERS_AT_ONCE = 1_000
 """Whose pairs are in memory together."""
 
 
-def cooccurrence(histories: Sequence[History], n_items: int, *, reach: int) -> csr_array:
+def cooccurrence(
+    histories: Sequence[History], n_items: int, *, reach: int, progress: OnCount = uncounted
+) -> csr_array:
     """Return (N, N) counts of "b comes within `reach` events after a", each over sqrt(distance)."""
     found = csr_array((n_items, n_items))
     for begin in range(0, len(histories), USERS_AT_ONCE):
         found += _cooccurrence(histories[begin : begin + USERS_AT_ONCE], n_items, reach)
+        progress(min(begin + USERS_AT_ONCE, len(histories)), len(histories))
     return found
 
 

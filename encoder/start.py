@@ -25,12 +25,15 @@ from encoder.histories import NO_ITEMS, Beginnings, History, item_counts, length
 from encoder.items import ItemTower
 from encoder.model import CatalogueTokens, Recommender
 from encoder.neighbours import cooccurrence, item_factors
+from encoder.progress import OnPart, named, unheard
 from encoder.recipe import Recipe
 from encoder.texts import item_tokens
 from protos.errors import InvalidInput
 
 REACH = 30
 """Events apart within which two items are neighbours."""
+
+CPU = torch.device("cpu")
 
 OnStep = Callable[[int, int, float], None]
 """(steps done, of, loss) of the coder"""
@@ -85,12 +88,16 @@ def starting_bundle(
     recipe: Recipe,
     on_step: OnStep,
     checkpoint: Path | None = None,
+    *,
+    device: torch.device = CPU,
+    on_part: OnPart = unheard,
 ) -> Bundle:
     """Return an untrained bundle; the same arguments give the same on the same machine.
 
     Args:
         histories: what `checked` returned.
         checkpoint: of an LLM; None for a small one with weights at random.
+        device: where the coder learns; what is returned is on the CPU.
     """
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
@@ -98,11 +105,15 @@ def starting_bundle(
     tokens = CatalogueTokens(
         *map(torch.from_numpy, item_tokens(llm.tokenizer, texts.texts, config.max_item_tokens))
     )
-    counts = cooccurrence(histories, len(texts.item_ids), reach=REACH)
+    counts = cooccurrence(
+        histories, len(texts.item_ids), reach=REACH, progress=named(on_part, "neighbours")
+    )
     factors = torch.from_numpy(item_factors(counts, config.dim, recipe.seed))
     factors[torch.from_numpy(item_counts(histories, len(factors)) == 0)] = 0
+    tokens = tokens.to(device)
     coder = _fitted_coder(config, llm, tokens, factors, recipe, rng, on_step)
-    codebook, codes = codebook_of(config, coder, tokens, recipe.seed)
+    codebook, codes = codebook_of(config, coder, tokens, recipe.seed, on_part)
+    coder.cpu()
     model = Recommender(config, llm.config, codebook, len(factors))
     if llm.weights:
         model.tower.llm.load_base(llm.weights)

@@ -23,6 +23,7 @@ from encoder.bundle import Bundle
 from encoder.config import ModelConfig
 from encoder.histories import History
 from encoder.peers import Peers
+from encoder.progress import OnPart, named, unheard
 from encoder.recipe import Recipe
 from encoder.run_folder import RunFolder
 from encoder.splits import Split
@@ -42,6 +43,7 @@ class Watch:
     on_coder: OnStep = lambda done, of, loss: None
     on_step: Callable[[Step], None] = lambda step: None
     on_validated: Callable[[Step, float], None] = lambda step, value: None
+    on_part: OnPart = unheard
 
 
 @dataclass(slots=True)
@@ -100,7 +102,16 @@ def train(
     held = hold_out(checked(texts, histories), recipe.validation_users, recipe.seed)
     if peers.is_first and not folder.has_start:
         folder.save_start(
-            starting_bundle(texts, held.histories, config, recipe, watch.on_coder, checkpoint)
+            starting_bundle(
+                texts,
+                held.histories,
+                config,
+                recipe,
+                watch.on_coder,
+                checkpoint,
+                device=peers.device(),
+                on_part=watch.on_part,
+            )
         )
     peers.wait()
     start = folder.load_start()
@@ -127,7 +138,7 @@ def train(
     if recipe.patience and (best := folder.load("best", device)) is not None:
         trainer.model.load_state_dict(best["model"])
     trainer.merge()
-    bundle = trainer.bundle()
+    bundle = trainer.bundle(trainer.encoded(named(watch.on_part, "encode items")))
     bundle.coder.cpu()
     bundle.model.cpu()
     return Trained(bundle, trainer.win_shares, story, throughputs)
@@ -182,7 +193,7 @@ class _Session:
             yield step
 
     def _validate(self, step: Step, split: Split, log: TrainingLog) -> None:
-        found = validate(self.trainer, split)
+        found = validate(self.trainer, split, self.watch.on_part)
         value = found[METRIC]
         if value > self.story.best:
             self.folder.save("best", {"model": self.trainer.model.state_dict()})

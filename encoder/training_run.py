@@ -22,6 +22,7 @@ from encoder.evaluate import evaluate_all
 from encoder.evaluation_run import figures_table
 from encoder.history_store import Histories, read_histories
 from encoder.peers import Peers
+from encoder.progress import OnPart, named
 from encoder.protocols import Kind, Protocol, judge
 from encoder.run_file import Run
 from encoder.run_folder import RunFolder
@@ -51,10 +52,11 @@ def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
         folder.claim(run.to_dict())
     peers.wait()
     dataset = open_dataset(run.data, data_dir)
-    items, histories = read_histories(dataset, folder=folder.path)
-    texts = Texts.of(items)
-    if peers.is_first:
-        folder.claim_inputs(_digests(texts, histories, run.llm))
+    with Screen(console) as screen:
+        items, histories = read_histories(dataset, folder=folder.path, on_part=screen.part)
+        texts = Texts.of(items)
+        if peers.is_first:
+            folder.claim_inputs(_digests(texts, histories, run.llm, screen.part))
     moment_ms = None if run.until is None else moment_of(histories, run.until)
     kind = Kind.LEAVE_ONE_OUT if moment_ms is None else Kind.TEMPORAL
     protocol = judge(kind, histories, moment_ms)
@@ -74,10 +76,10 @@ def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
             folder,
             checkpoint=run.llm,
             peers=peers,
-            watch=Watch(screen.coder, screen.step, screen.validated),
+            watch=Watch(screen.coder, screen.step, screen.validated, screen.part),
         )
         if peers.is_first:
-            found = evaluate_all(trained.bundle, protocol, screen.evaluated)
+            found = evaluate_all(trained.bundle, protocol, screen.part, str(peers.device()))
             figures = {name: one.figures for name, one in found.items()}
     if peers.is_first:
         metrics = _metrics(run, dataset.name, protocol, moment_ms, trained, figures, is_quick)
@@ -93,12 +95,17 @@ def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
     peers.leave()
 
 
-def _digests(texts: Texts, histories: Histories, llm: Path | None) -> dict[str, str]:
+def _digests(
+    texts: Texts, histories: Histories, llm: Path | None, on_part: OnPart
+) -> dict[str, str]:
     found = {
         "the catalogue": texts.digest(),
         "the events": histories.digest(texts.item_ids),
     }
-    return found if llm is None else found | {"the LLM's checkpoint": digests.of_checkpoint(llm)}
+    if llm is not None:
+        heard = named(on_part, "checkpoint, MB")
+        found["the LLM's checkpoint"] = digests.of_checkpoint(llm, heard)
+    return found
 
 
 _LEARNED_FROM = {
@@ -176,8 +183,8 @@ class Screen:
     def validated(self, step: Step, value: float) -> None:
         self._bars.console.print(f"epoch {step.epoch + 1}: validation NDCG@10 {value:.4f}")
 
-    def evaluated(self, name: str, done: int, of: int) -> None:
-        self._show(f"evaluate {name}", done, of, "")
+    def part(self, what: str, done: int, of: int) -> None:
+        self._show(what, done, of, "")
 
     def _show(self, what: str, done: int, of: int, losses: str) -> None:
         if what not in self._tasks:

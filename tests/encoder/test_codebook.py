@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from encoder.codebook import Codebook, _assign_balanced, fit_codebook
+from encoder.codebook import N_ROUNDS, Codebook, _assign_balanced, fit_codebook
 
 
 def unit(n, dim, seed):
@@ -64,6 +64,16 @@ def test_the_same_items_give_the_same_codebook():
 
     np.testing.assert_array_equal(first.centres, second.centres)
     np.testing.assert_array_equal(first.magnitudes, second.magnitudes)
+
+
+def test_fitting_says_how_far_it_is():
+    said = []
+
+    fit_codebook(
+        unit(20, 8, 0), n_levels=3, n_centres=4, progress=lambda *words: said.append(words)
+    )
+
+    assert said == [(done + 1, 3 * N_ROUNDS) for done in range(3 * N_ROUNDS)]
 
 
 def test_fewer_items_than_centres_are_told_apart():

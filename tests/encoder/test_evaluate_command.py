@@ -109,6 +109,12 @@ def test_a_model_is_not_asked_for_what_it_has_learned(bundle_folder, data):
         evaluate_bundle(bundle_folder, str(data), None, Options(Kind.TEMPORAL))
 
 
+@pytest.mark.parametrize("device", ["abacus", "cuda:99"])
+def test_a_device_that_is_not_there_is_one_clear_error(bundle_folder, data, device):
+    with pytest.raises(InvalidInput, match=f"cannot compute on --device {device} .* give cpu"):
+        evaluate_bundle(bundle_folder, str(data), None, Options(device=device))
+
+
 def test_nothing_after_the_moment_is_known_to_learn_from():
     histories = [history(1, 2, 3, 4), history(5, 6)]
 

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from encoder import history_store
-from encoder.history_store import HistoryBuilder, Kept
-from infra.datasets import EVENTS_SCHEMA
+from encoder.history_store import HistoryBuilder, Kept, read_histories
+from infra.datasets import EVENTS_SCHEMA, open_dataset
 from protos.actions import declared_actions
 from protos.errors import InvalidInput
 from protos.history import quantise_gap
@@ -81,6 +81,19 @@ def test_of_data_that_are_kept_whole_nothing_is_said():
     table = events(("u", "a", 0, "click"), ("u", "a", 1, "click"))
 
     assert histories_of(table, ["a"]).kept.remarks() == []
+
+
+def test_reading_says_how_far_it_is(tmp_path):
+    (tmp_path / "events.csv").write_text("user_id,item_id,event_time_ms\n" + "u,a,1\n" * 1_000)
+    (tmp_path / "items.csv").write_text("item_id,title\na,red thing\n")
+    said = {}
+
+    def hear(what, done, of):
+        said[what] = (done, of)
+
+    read_histories(open_dataset(str(tmp_path)), on_part=hear)
+
+    assert said == {"read, kB": (6, 6), "users": (1, 1)}
 
 
 def drawn(n_events, seed=0):

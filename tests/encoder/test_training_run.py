@@ -1,10 +1,15 @@
-"""`freshet train` on data that cannot be learned from: one error that says what to do."""
+"""`freshet train` from data to bundle: what it shows and notes, and what it refuses."""
+
+import json
+from dataclasses import replace
 
 import pytest
 
+from encoder.recipe import Recipe
 from encoder.run_file import Run
-from encoder.training_run import train_to_bundle
+from encoder.training_run import Screen, train_to_bundle
 from protos.errors import InvalidInput
+from tests.encoder.tiny import CONFIG
 
 EVENTS = "user_id,item_id,event_time_ms\n"
 ITEMS = "item_id,title\na,red thing\nb,blue thing\n"
@@ -27,3 +32,33 @@ def test_what_cannot_be_learned_from_is_one_clear_error(tmp_path, events, items,
 
     with pytest.raises(InvalidInput, match=reason):
         train_to_bundle(Run(data=str(tmp_path), out=tmp_path / "out"), None, is_quick=True)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A bundle's metrics, and how far the parts of its run came."""
+    folder = tmp_path_factory.mktemp("made")
+    walks = [f"u{u},i{(u + n) % 12},{n}" for u in range(6) for n in range(2 + 2 * (u % 3))]
+    (folder / "events.csv").write_text(EVENTS + "\n".join(walks))
+    items = [f"i{n},thing number {n}" for n in range(12)]
+    (folder / "items.csv").write_text("item_id,title\n" + "\n".join(items))
+    recipe = replace(Recipe().quick(), coder_steps=2, rows_a_batch=8, validation_users=50)
+    said = {}
+
+    class Heard(Screen):
+        def _show(self, what, done, of, losses):
+            said[what] = (done, of)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("encoder.training_run.Screen", Heard)
+        run = Run(data=str(folder), out=folder / "out", model=CONFIG, recipe=recipe)
+        train_to_bundle(run, None, is_quick=True)
+    return json.loads((folder / "out" / "metrics.json").read_text()), said
+
+
+def test_everything_that_takes_long_says_how_far_it_is(made):
+    _, said = made
+
+    parts = {"read, kB", "users", "neighbours", "items", "codebook", "encode items", "validate"}
+    assert parts | {"warm-up", "all", "evaluate refined", "evaluate popularity"} <= said.keys()
+    assert all(done == of for done, of in said.values())
