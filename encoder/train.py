@@ -54,6 +54,8 @@ class Story:
     """(epoch, NDCG@10)"""
     seconds: float = 0.0
     """Of steps: without validation, start and checkpoints."""
+    n_held: int = 0
+    """Users whose last event was held out for validation."""
 
     @property
     def best(self) -> float:
@@ -133,6 +135,7 @@ def train(
         story = Story(**state["story"])
     peak = matmul_flops(device, autocast or torch.float32)
     throughputs: dict[str, Throughput] = defaultdict(lambda: Throughput(peak))
+    story.n_held = len(held.split or ())
     if not story.is_over(recipe.patience):
         _Session(trainer, held, recipe, folder, story, peers, watch, throughputs).run()
     if recipe.patience and (best := folder.load("best", device)) is not None:

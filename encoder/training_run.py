@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
+import transformers
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -31,7 +32,7 @@ from encoder.start import Texts
 from encoder.threads import use_threads
 from encoder.train import Trained, Watch, train
 from encoder.trainer import Step
-from infra.bench import machine
+from infra.bench import commit, machine
 from infra.datasets import open_dataset
 from infra.settings import SharedSettings
 
@@ -123,14 +124,13 @@ def _metrics(
     figures: dict[str, dict[str, float]],
     is_quick: bool,
 ) -> dict[str, object]:
-    story, held = trained.story, run.recipe.validation_users
+    story = trained.story
+    held = f", without the last of these of {story.n_held} validation users" if story.n_held else ""
     return {
         "figures": figures,
         "protocol": protocol.text,
         "n_users": len(protocol.split),
-        "trained_on": (
-            f"{_LEARNED_FROM[protocol.kind]}, without the last of these of {held} validation users"
-        ),
+        "trained_on": f"{_LEARNED_FROM[protocol.kind]}{held}",
         "trained_until_ms": moment_ms,
         "data": data,
         "quick": is_quick,
@@ -148,7 +148,9 @@ def _metrics(
             for stage, one in trained.throughputs.items()
         },
         "machine": machine(),
+        "commit": commit(),
         "torch": torch.__version__,
+        "transformers": transformers.__version__,
     }
 
 

@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
+import transformers
 
 from encoder.recipe import Recipe
 from encoder.run_file import Run
@@ -62,3 +64,13 @@ def test_everything_that_takes_long_says_how_far_it_is(made):
     parts = {"read, kB", "users", "neighbours", "items", "codebook", "encode items", "validate"}
     assert parts | {"warm-up", "all", "evaluate refined", "evaluate popularity"} <= said.keys()
     assert all(done == of for done, of in said.values())
+
+
+def test_figures_say_what_made_them_and_how_many_users_chose(made):
+    metrics, _ = made
+
+    # Of six users four have more than two events; the last of each is for the test.
+    assert metrics["trained_on"].endswith("without the last of these of 4 validation users")
+    assert metrics["torch"] == torch.__version__
+    assert metrics["transformers"] == transformers.__version__
+    assert "commit" in metrics
