@@ -24,7 +24,7 @@ Codes = npt.NDArray[np.uint8]
 
 N_ROUNDS = 12
 N_CHOICES = 16
-"""Centres that a point tries before it overfills its nearest."""
+"""Centres that a point tries one by one, before all that have room are looked at."""
 BALANCE = 1.5
 """No centre may hold more than this many times its fair share while k-means runs."""
 
@@ -116,18 +116,23 @@ def _balanced_kmeans(
 
 
 def _assign_balanced(sims: Floats, capacity: int) -> npt.NDArray[np.int64]:
-    """Give each point its most similar centre that still has room, the surest points first."""
+    """Give each point its most similar centre that still has room, the surest points first.
+
+    Args:
+        sims: (N, C)
+        capacity: of a centre; there is room for all points.
+    """
     n_centres = sims.shape[1]
     choices = np.argsort(-sims, axis=1)[:, :N_CHOICES]
     order = np.argsort(-sims.max(axis=1))
     room = np.full(n_centres, capacity)
-    assigned: npt.NDArray[np.int64] = sims.argmax(axis=1).astype(np.int64)
+    assigned = np.empty(len(sims), np.int64)
     for point in order:
-        for centre in choices[point]:
-            if room[centre] > 0:
-                assigned[point] = centre
-                break
-        room[assigned[point]] -= 1
+        centre = next((one for one in choices[point] if room[one] > 0), None)
+        if centre is None:
+            centre = np.where(room > 0, sims[point], -np.inf).argmax()
+        assigned[point] = centre
+        room[centre] -= 1
     return assigned
 
 

@@ -86,6 +86,19 @@ def test_fewer_items_than_centres_are_told_apart():
     np.testing.assert_allclose(codebook.decode(codes), vectors, atol=0.05)
 
 
+def test_no_centre_holds_more_than_its_share_however_alike_the_points_are():
+    """All points like the same 16 centres best, which have room for a quarter of them."""
+    n, n_centres, capacity = 640, 64, 15
+    noise = np.random.default_rng(0).random((n, n_centres))
+    sims = (np.linspace(1, 0, n_centres) + 0.001 * noise).astype(np.float32)
+
+    assigned = _assign_balanced(sims, capacity)
+
+    counts = np.bincount(assigned, minlength=n_centres)
+    assert counts.max() == capacity
+    assert counts[:42].tolist() == [capacity] * 42, "the next best has room, not any"
+
+
 def test_a_full_centre_passes_its_least_sure_points_on():
     sims = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]], np.float32)
 
