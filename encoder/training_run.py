@@ -191,4 +191,6 @@ class Screen:
     def _show(self, what: str, done: int, of: int, losses: str) -> None:
         if what not in self._tasks:
             self._tasks[what] = self._bars.add_task(what, losses="")
+        elif self._bars.tasks[self._tasks[what]].finished:  # it comes again: another validation
+            self._bars.reset(self._tasks[what])
         self._bars.update(self._tasks[what], completed=done, total=of, losses=losses)

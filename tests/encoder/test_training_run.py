@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import replace
+from io import StringIO
 
 import pytest
 import torch
 import transformers
+from rich.console import Console
 
 from encoder.recipe import Recipe
 from encoder.run_file import Run
@@ -64,6 +66,16 @@ def test_everything_that_takes_long_says_how_far_it_is(made):
     parts = {"read, kB", "users", "neighbours", "items", "codebook", "encode items", "validate"}
     assert parts | {"warm-up", "all", "evaluate refined", "evaluate popularity"} <= said.keys()
     assert all(done == of for done, of in said.values())
+
+
+def test_a_bar_whose_part_comes_again_begins_anew():
+    screen = Screen(Console(file=StringIO()))
+    screen.part("validate", 5, 5)
+
+    screen.part("validate", 1, 5)
+
+    (bar,) = screen._bars.tasks
+    assert (bar.completed, bar.finished) == (1, False)
 
 
 def test_figures_say_what_made_them_and_how_many_users_chose(made):
