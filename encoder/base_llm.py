@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
@@ -36,13 +37,18 @@ def small_llm(config: ModelConfig, texts: Sequence[str]) -> BaseLlm:
 def read_llm(folder: Path, config: ModelConfig) -> BaseLlm:
     """Read the first layers of a local checkpoint; [ITEM] joins its tokens.
 
-    Raises InvalidInput when it cannot be read, is not of Llama's kind, or has too few layers.
+    Raises InvalidInput when it cannot be read, a file of it is damaged, it is not of Llama's kind,
+    or it has too few layers.
     """
     if not (folder / "config.json").is_file():
         raise InvalidInput(f"{folder} is no transformers checkpoint: it has no config.json")
     try:
         llm = AutoModel.from_pretrained(folder, local_files_only=True, dtype="float32")
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+    except SafetensorError as error:
+        raise InvalidInput(
+            f"{_damaged(folder)} is damaged ({error}); copy the checkpoint again"
+        ) from error
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise InvalidInput(f"{folder} cannot be read as a checkpoint: {error}") from error
     refuse_foreign_kind(llm, str(folder))
@@ -61,6 +67,17 @@ def read_llm(folder: Path, config: ModelConfig) -> BaseLlm:
     described.pop("_name_or_path", None)  # a path of the machine that trained
     weights = {n: w for n, w in llm.state_dict().items() if _layer_of(n) < n_layers}
     return BaseLlm(described, tokenizer, weights)
+
+
+def _damaged(folder: Path) -> Path:
+    """Return which file of weights cannot be opened, the folder if all can."""
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt"):
+                pass
+        except SafetensorError:
+            return file
+    return folder
 
 
 def _layer_of(name: str) -> int:

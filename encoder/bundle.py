@@ -9,14 +9,15 @@
     metrics.json          how good it is, and how that was measured
 
 A codebook outlives models: new items must get codes from the encoder that the codebook was fitted
-with, so that encoder travels with it. Both versions are hashes of content. A bundle is written into
-a folder beside its place and then renamed, so a half-written one is never found there.
+with, so that encoder travels with it. Both versions are hashes of content.
+
+A bundle `b` is written into `.b.new` and renamed; the one before it stands in `.b.old` meanwhile,
+where `load_bundle` finds it if the writer was killed between the two renames.
 """
 
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ from encoder.model import Recommender
 from protos.errors import InvalidInput, NotReady, VersionMismatch
 
 FORMAT = 1
+OUR_KEYS = frozenset({"format", "files"})
+"""Of config.json; without them it is somebody else's."""
 CODER = "coder."
 FILES = (
     "model.safetensors",
@@ -46,6 +49,8 @@ FILES = (
     "items.parquet",
     "tokenizer.json",
 )
+"""What the model's version is a hash of, beside the sizes."""
+METRICS = "metrics.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,28 +85,38 @@ def save_bundle(bundle: Bundle, folder: Path) -> str:
     """
     refuse_foreign_folder(folder)
     blobs = _blobs(bundle)
-    codebook_version = _hash(blobs["codebook.safetensors"], blobs["tokenizer.json"])
-    sizes = {"model": bundle.config.to_dict(), "llm": dict(bundle.llm_config)}
-    described = json.dumps(sizes, sort_keys=True).encode()
-    model_version = _hash(described, *(blobs[name] for name in FILES))
-    config = {
-        "format": FORMAT,
-        "model_version": model_version,
-        "codebook_version": codebook_version,
-        **sizes,
-        "files": {name: _hash(blob) for name, blob in blobs.items()},
-    }
+    # As they will be read: in JSON all keys are texts.
+    sizes = json.loads(
+        json.dumps({"model": bundle.config.to_dict(), "llm": dict(bundle.llm_config)})
+    )
+    versions = _versions(sizes, blobs)
+    blobs[METRICS] = json.dumps(dict(bundle.metrics), indent=1).encode()
+    files = {name: _hash(blob) for name, blob in blobs.items()}
+    config = {"format": FORMAT, **versions, **sizes, "files": files}
     blobs["config.json"] = json.dumps(config, indent=1).encode()
-    blobs["metrics.json"] = json.dumps(dict(bundle.metrics), indent=1).encode()
     _replace_folder(folder, blobs)
-    return model_version
+    return versions["model_version"]
 
 
 def refuse_foreign_folder(folder: Path) -> None:
-    """Raise InvalidInput when something else than a bundle is there: it would be replaced."""
+    """Raise InvalidInput when something else than a bundle is there: it would be replaced.
+
+    Checkpoints of transformers' have a config.json too, so it is the keys in it that count.
+    """
     is_taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    if is_taken and not (folder / "config.json").is_file():
-        raise InvalidInput(f"{folder} is no model bundle; choose another --out")
+    if is_taken and not _is_ours(folder / "config.json"):
+        raise InvalidInput(
+            f"{folder} is no model bundle, so it is not replaced; choose another --out, or remove "
+            "it yourself"
+        )
+
+
+def _is_ours(config_file: Path) -> bool:
+    try:
+        config = json.loads(config_file.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.keys() >= OUR_KEYS
 
 
 def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
@@ -111,18 +126,21 @@ def load_bundle(folder: Path, device: str = "cpu") -> Bundle:
         NotReady: there is none, or it is incomplete or damaged.
         VersionMismatch: it has another format version.
     """
+    if not folder.exists() and _old(folder).exists():
+        folder = _old(folder)
     config = _read_config(folder)
-    blobs = {name: _checked_blob(folder, name, config) for name in FILES}
-    metrics = folder / "metrics.json"
+    blobs = {name: _checked_blob(folder, name, config) for name in (*FILES, METRICS)}
+    versions = _versions({name: config.get(name) for name in ("model", "llm")}, blobs)
+    if any(config.get(name) != version for name, version in versions.items()):
+        raise NotReady(f"model bundle {folder}: config.json is damaged; run: freshet train")
     try:
-        return _build(config, blobs, json.loads(metrics.read_bytes()), device)
+        return _build(config, blobs, device)
     except (
         SafetensorError,
         RuntimeError,
         KeyError,
         TypeError,
         ValueError,
-        OSError,
         InvalidInput,
         pa.ArrowException,
     ) as error:
@@ -168,21 +186,39 @@ def _hash(*blobs: bytes) -> str:
     return digest.hexdigest()
 
 
+def _versions(sizes: Mapping[str, object], blobs: Mapping[str, bytes]) -> dict[str, str]:
+    """Return both versions, by their names in config.json."""
+    described = json.dumps(sizes, sort_keys=True).encode()
+    return {
+        "model_version": _hash(described, *(blobs[name] for name in FILES)),
+        "codebook_version": _hash(blobs["codebook.safetensors"], blobs["tokenizer.json"]),
+    }
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
 def _replace_folder(folder: Path, blobs: Mapping[str, bytes]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    fresh, old = folder.with_name(f".{folder.name}.new"), _old(folder)
+    shutil.rmtree(fresh, ignore_errors=True)  # of a writer that was killed
+    fresh.mkdir()
     try:
         for name, blob in blobs.items():
             with (fresh / name).open("wb") as file:
                 file.write(blob)
                 file.flush()
                 os.fsync(file.fileno())
-        fresh.chmod(0o755)
-        old = fresh.with_name(f"{fresh.name}-old")
         if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
         fresh.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        if not folder.exists() and old.exists():
+            old.rename(folder)
+        raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
@@ -195,7 +231,7 @@ def _read_config(folder: Path) -> Mapping[str, object]:
         config = json.loads(path.read_bytes())
     except ValueError as error:
         raise NotReady(f"{path} is damaged; run: freshet train") from error
-    if not isinstance(config, dict) or "format" not in config or "files" not in config:
+    if not isinstance(config, dict) or not config.keys() >= OUR_KEYS:
         raise NotReady(f"{folder} is no Freshet model bundle; give the folder that train wrote")
     if config["format"] != FORMAT:
         raise VersionMismatch(
@@ -211,7 +247,9 @@ def _checked_blob(folder: Path, name: str, config: Mapping[str, object]) -> byte
         blob = (folder / name).read_bytes()
     except OSError as error:
         raise NotReady(f"model bundle {folder} lacks {name}; run: freshet train") from error
-    if not isinstance(files, Mapping) or files.get(name) != _hash(blob):
+    known = files.get(name) if isinstance(files, Mapping) else None
+    is_older = name == METRICS and known is None  # from when its hash was not written
+    if known != _hash(blob) and not is_older:
         raise NotReady(f"model bundle {folder}: {name} is damaged; run: freshet train")
     return blob
 
@@ -219,12 +257,14 @@ def _checked_blob(folder: Path, name: str, config: Mapping[str, object]) -> byte
 def _build(
     config: Mapping[str, object],
     blobs: Mapping[str, bytes],
-    metrics: Mapping[str, object],
     device: str,
 ) -> Bundle:
     sizes, llm_config = config["model"], config["llm"]
     if not isinstance(sizes, dict) or not isinstance(llm_config, dict):
         raise ValueError("config.json has no sizes")
+    metrics = json.loads(blobs[METRICS])
+    if not isinstance(metrics, dict):
+        raise ValueError(f"{METRICS} is no JSON object")
     model_config = ModelConfig(**sizes)
     table = pq.read_table(pa.BufferReader(blobs["items.parquet"]))
     items = load_tensors(blobs["items.safetensors"])

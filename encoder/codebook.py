@@ -11,17 +11,20 @@ of one codebook, and codes of two codebooks never mix.
 Shapes: N items, D embedding, Q levels, C centres.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from encoder.progress import OnCount, uncounted
 
 Floats = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.uint8]
 
 N_ROUNDS = 12
 N_CHOICES = 16
-"""Centres that a point tries before it overfills its nearest."""
+"""Centres that a point tries one by one, before all that have room are looked at."""
 BALANCE = 1.5
 """No centre may hold more than this many times its fair share while k-means runs."""
 
@@ -57,13 +60,28 @@ class Codebook:
         return decoded
 
 
-def fit_codebook(embeddings: Floats, *, n_levels: int, n_centres: int, seed: int = 0) -> Codebook:
-    """Fit on the embeddings of all items, (N, D), unit length; fewer items than centres will do."""
+def fit_codebook(
+    embeddings: Floats,
+    *,
+    n_levels: int,
+    n_centres: int,
+    seed: int = 0,
+    progress: OnCount = uncounted,
+) -> Codebook:
+    """Fit on the embeddings of all items, (N, D), unit length; fewer items than centres will do.
+
+    Args:
+        progress: hears of the rounds of k-means, of all levels.
+    """
     rng = np.random.default_rng(seed)
     residual = embeddings.astype(np.float32)
     all_centres, all_magnitudes = [], []
-    for _ in range(n_levels):
-        centres = _balanced_kmeans(unit(residual), n_centres, rng)
+    for level in range(n_levels):
+
+        def say(n_rounds: int, before: int = level * N_ROUNDS) -> None:
+            progress(before + n_rounds, n_levels * N_ROUNDS)
+
+        centres = _balanced_kmeans(unit(residual), n_centres, rng, say)
         sims = residual @ centres.T
         codes = sims.argmax(axis=1)
         projections = sims[np.arange(len(codes)), codes]
@@ -75,7 +93,9 @@ def fit_codebook(embeddings: Floats, *, n_levels: int, n_centres: int, seed: int
     return Codebook(np.stack(all_centres), np.stack(all_magnitudes))
 
 
-def _balanced_kmeans(points: Floats, n_centres: int, rng: np.random.Generator) -> Floats:
+def _balanced_kmeans(
+    points: Floats, n_centres: int, rng: np.random.Generator, on_round: Callable[[int], None]
+) -> Floats:
     """Spherical k-means in which a full centre passes its least similar points on."""
     n = len(points)
     picks = rng.permutation(n)[:n_centres]
@@ -85,28 +105,34 @@ def _balanced_kmeans(points: Floats, n_centres: int, rng: np.random.Generator) -
         centres = np.concatenate([centres, spare])
     centres = unit(centres)
     capacity = max(1, int(np.ceil(BALANCE * n / n_centres)))
-    for _ in range(N_ROUNDS):
+    for done in range(N_ROUNDS):
         assigned = _assign_balanced(points @ centres.T, capacity)
         sums = np.zeros_like(centres)
         np.add.at(sums, assigned, points)
         is_used = np.bincount(assigned, minlength=n_centres) > 0
         centres = np.where(is_used[:, None], unit(sums), centres)
+        on_round(done + 1)
     return centres
 
 
 def _assign_balanced(sims: Floats, capacity: int) -> npt.NDArray[np.int64]:
-    """Give each point its most similar centre that still has room, the surest points first."""
+    """Give each point its most similar centre that still has room, the surest points first.
+
+    Args:
+        sims: (N, C)
+        capacity: of a centre; there is room for all points.
+    """
     n_centres = sims.shape[1]
     choices = np.argsort(-sims, axis=1)[:, :N_CHOICES]
     order = np.argsort(-sims.max(axis=1))
     room = np.full(n_centres, capacity)
-    assigned: npt.NDArray[np.int64] = sims.argmax(axis=1).astype(np.int64)
+    assigned = np.empty(len(sims), np.int64)
     for point in order:
-        for centre in choices[point]:
-            if room[centre] > 0:
-                assigned[point] = centre
-                break
-        room[assigned[point]] -= 1
+        centre = next((one for one in choices[point] if room[one] > 0), None)
+        if centre is None:
+            centre = np.where(room > 0, sims[point], -np.inf).argmax()
+        assigned[point] = centre
+        room[centre] -= 1
     return assigned
 
 

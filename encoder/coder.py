@@ -17,6 +17,7 @@ from encoder.codebook import Codebook, fit_codebook
 from encoder.config import ModelConfig
 from encoder.items import NO_VECTOR, ItemTower
 from encoder.model import CatalogueTokens
+from encoder.progress import OnPart, named, unheard
 
 BATCH = 384
 LEARNING_RATE = 3e-3
@@ -32,12 +33,12 @@ def fit_coder(
     rng: np.random.Generator,
     progress: Callable[[float], None],
 ) -> ItemTower:
-    """Train a tower of the shallow layers towards `factors`.
+    """Train a tower of the shallow layers towards `factors`, on the device of the catalogue.
 
     A checkpoint's layers stay as they are: they know texts already, and may be large.
 
     Args:
-        factors: (N, D), zeros for an item that nobody has met.
+        factors: (N, D), zeros for an item that nobody has met; on the CPU.
         progress: called after each step with its loss, 1 - cosine.
     """
     tower = ItemTower(config, llm.config, len(factors), config.shallow_layers)
@@ -46,6 +47,9 @@ def fit_coder(
         tower.llm.requires_grad_(False)
     met = factors.any(dim=1).nonzero().squeeze(1).numpy()
     start_from(tower, factors)
+    device = catalogue.lengths.device
+    tower.to(device)
+    factors = factors.to(device)
     learned = [parameter for parameter in tower.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -55,6 +59,7 @@ def fit_coder(
     for _ in range(n_steps):
         places = torch.from_numpy(rng.permutation(met)[:BATCH])
         rows = torch.where(torch.from_numpy(rng.random(len(places)) < 0.5), NO_VECTOR, places)
+        places, rows = places.to(device), rows.to(device)
         batch = catalogue.take(places)
         found = tower.encode(batch.tokens, batch.lengths, rows).embeddings
         loss = (1 - (found * factors[places]).sum(dim=-1)).mean()
@@ -77,11 +82,27 @@ def start_from(tower: ItemTower, factors: Tensor) -> None:
 
 
 def codebook_of(
-    config: ModelConfig, coder: ItemTower, catalogue: CatalogueTokens, seed: int
+    config: ModelConfig,
+    coder: ItemTower,
+    catalogue: CatalogueTokens,
+    seed: int,
+    on_part: OnPart = unheard,
 ) -> tuple[Codebook, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
-    """Fit the codebook on the coder's embeddings of all items; return it and their codes (N, Q)."""
-    rows = torch.arange(len(catalogue.lengths))
+    """Fit the codebook on the coder's embeddings of all items; return it and their codes (N, Q).
+
+    Args:
+        coder: on the device of the catalogue.
+    """
+    rows = torch.arange(len(catalogue.lengths), device=catalogue.lengths.device)
+    heard = named(on_part, "encode items")
     with torch.inference_mode():
-        found = coder.encode(catalogue.tokens, catalogue.lengths, rows).embeddings.numpy()
-    codebook = fit_codebook(found, n_levels=config.n_levels, n_centres=config.n_centres, seed=seed)
+        encoded = coder.encode(catalogue.tokens, catalogue.lengths, rows, heard)
+    found = encoded.embeddings.cpu().numpy()
+    codebook = fit_codebook(
+        found,
+        n_levels=config.n_levels,
+        n_centres=config.n_centres,
+        seed=seed,
+        progress=named(on_part, "codebook"),
+    )
     return codebook, codebook.encode(found)

@@ -4,17 +4,19 @@ Ours goes the way of serving: codes, memory blocks of closed segments, K interes
 the largest dot product.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from encoder.baselines import CoOccurrence, Popularity
 from encoder.bundle import Bundle
 from encoder.codebook import Floats
 from encoder.engine import Engine, UserInput
 from encoder.histories import History, item_counts, lengths_of
-from encoder.items import ItemState
+from encoder.items import ItemState, ItemStates
+from encoder.progress import OnCount, OnPart, named, uncounted, unheard
 from encoder.protocols import Protocol
 from encoder.ranking import (
     Ranking,
@@ -28,15 +30,13 @@ from encoder.ranking import (
 )
 from encoder.segment_rows import Memory
 from encoder.splits import Split
+from encoder.start import tokens_of
 from protos.segments import Columns
 
 LENGTHS = (20, 50, 200, 1_000)
 """Edges of the groups by length of history."""
 POPULARITIES = (10, 50, 200, 1_000)
 """Edges of the groups by events of the target."""
-
-OnCase = Callable[[str, int, int], None]
-"""(recommender, cases done, of)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,18 @@ class Details:
     """Of the target, in events that could be learned from."""
 
 
-def evaluate_all(bundle: Bundle, protocol: Protocol, progress: OnCase) -> dict[str, Evaluated]:
-    """Rank with ours and with the baselines, which learn from what the model may have."""
+def evaluate_all(
+    bundle: Bundle, protocol: Protocol, progress: OnPart, device: str = "cpu"
+) -> dict[str, Evaluated]:
+    """Rank with ours and with the baselines, which learn from what the model may have.
+
+    Args:
+        progress: hears of each recommender's cases.
+        device: where ours computes; the bundle's model is moved there.
+    """
     split, known = protocol.split, protocol.known
     n_items = len(bundle.catalogue.item_ids)
-    served = Served(bundle)
+    served = Served(bundle, device, progress=progress)
     popularity, neighbours = (kind(known, n_items) for kind in (Popularity, CoOccurrence))
     rankers: dict[str, Score] = {
         "refined": lambda histories: served.scores(histories, refine=True),
@@ -78,11 +85,7 @@ def evaluate_all(bundle: Bundle, protocol: Protocol, progress: OnCase) -> dict[s
     }
     found = {}
     for name, score in rankers.items():
-
-        def done(n_cases: int, name: str = name) -> None:
-            progress(name, n_cases, len(split))
-
-        ranking = rank(split, score, done)
+        ranking = _rank(split, score, named(progress, f"evaluate {name}"))
         found[name] = Evaluated(ranking, accuracy(ranking.hits))
     return found
 
@@ -106,24 +109,40 @@ def details(
     }
 
 
-def evaluate_scores(split: Split, score: Score) -> dict[str, float]:
+def evaluate_scores(split: Split, score: Score, progress: OnCount = uncounted) -> dict[str, float]:
     """Return the mean accuracy of one recommender."""
-    return means(accuracy(rank(split, score).hits))
+    return means(accuracy(_rank(split, score, progress).hits))
+
+
+def _rank(split: Split, score: Score, progress: OnCount) -> Ranking:
+    return rank(split, score, lambda done: progress(done, len(split)))
 
 
 class Served:
     """Scores of histories as a worker and a vector store would give them."""
 
-    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: str = "cpu",
+        *,
+        items: ItemStates | None = None,
+        progress: OnPart = unheard,
+    ) -> None:
         """
         Args:
-            device: where the bundle's model is.
+            device: where to compute; the bundle's model is moved there.
+            items: the catalogue as the model encodes it, where that is known.
+            progress: hears of the items that are encoded.
         """
+        bundle.model.to(device)
         self._bundle = bundle
         self._engine = Engine(bundle, device)
-        catalogue = bundle.catalogue
-        found = self._engine.encode_items(catalogue.texts, range(len(catalogue.texts)))
-        self._states: Sequence[ItemState] = found.states
+        if items is None:
+            items = _encoded(bundle, torch.device(device), named(progress, "encode items"))
+        n_tokens = items.is_kept.sum(dim=1).tolist()
+        pairs = zip(items.kept, n_tokens, strict=True)
+        self._states: Sequence[ItemState] = [ItemState(*pair) for pair in pairs]
 
     def scores(self, histories: Sequence[History], *, refine: bool) -> Floats:
         """(B, N), the largest dot product over the K interests."""
@@ -151,6 +170,13 @@ class Served:
             recent = history.item_rows[config.window_start(len(history)) :]
             window = [self._states[row] for row in recent]
         return UserInput(segments[:-1], segments[-1], window, refine)
+
+
+@torch.inference_mode()
+def _encoded(bundle: Bundle, device: torch.device, progress: OnCount) -> ItemStates:
+    tokens = tokens_of(bundle).to(device)
+    rows = torch.arange(len(tokens.lengths), device=device)
+    return bundle.model.tower.encode(tokens.tokens, tokens.lengths, rows, progress)
 
 
 def _segments(history: History, bundle: Bundle) -> Iterator[Columns]:

@@ -27,6 +27,9 @@ def evaluate(
     plots: Annotated[
         Path | None, typer.Option(help="A folder for evaluation.png and training.png.")
     ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, ...; by default a GPU where there is one.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
 ) -> None:
     """Rank held-out events against the whole catalogue; ours, co-occurrence, popularity."""
@@ -34,4 +37,4 @@ def evaluate(
     from encoder.evaluation_run import Options, evaluate_bundle
     from encoder.protocols import Kind
 
-    evaluate_bundle(bundle, data, data_dir, Options(Kind(split), limit, plots, as_json))
+    evaluate_bundle(bundle, data, data_dir, Options(Kind(split), limit, plots, as_json, device))

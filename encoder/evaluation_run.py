@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
 
+import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -15,11 +16,13 @@ from rich.table import Table
 from encoder.bundle import load_bundle
 from encoder.evaluate import Details, details, evaluate_all
 from encoder.history_store import read_histories
+from encoder.peers import Peers
 from encoder.plots import plot_evaluation, plot_training
 from encoder.protocols import Kind, judge
 from encoder.run_folder import RunFolder
 from encoder.threads import use_threads
 from infra.datasets import open_dataset
+from protos.errors import InvalidInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,31 +31,35 @@ class Options:
     limit: int | None = None
     plots: Path | None = None
     as_json: bool = False
+    device: str | None = None
+    """As torch names it; None: a GPU where there is one."""
 
 
 def evaluate_bundle(bundle: Path, data: str, data_dir: Path | None, options: Options) -> None:
     """Rank what a protocol holds out, and print or plot the figures.
 
-    Raises InvalidInput when the model has learned from it.
+    Raises InvalidInput when the model has learned from it, or there is no such device.
     """
     use_threads()
+    device = _device(options.device)
     loaded = load_bundle(bundle)
     dataset = open_dataset(data, data_dir)
-    _, histories = read_histories(dataset, loaded.catalogue.item_ids)
-    moment_ms = cast(int | None, loaded.metrics.get("trained_until_ms"))
-    protocol = judge(options.kind, histories, moment_ms, options.limit)
     console = Console(stderr=True)
-    for remark in dataset.report.remarks():
-        console.print(f"note: {escape(remark)}", highlight=False)
     with Progress(console=console, transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def show(name: str, done: int, of: int) -> None:
             if name not in tasks:
-                tasks[name] = bars.add_task(name, total=of)
-            bars.update(tasks[name], completed=done)
+                tasks[name] = bars.add_task(name)
+            bars.update(tasks[name], completed=done, total=of)
 
-        found = details(evaluate_all(loaded, protocol, show), loaded, protocol)
+        _, histories = read_histories(dataset, loaded.catalogue.item_ids, on_part=show)
+        moment_ms = cast(int | None, loaded.metrics.get("trained_until_ms"))
+        protocol = judge(options.kind, histories, moment_ms, options.limit)
+        for remark in (*dataset.report.remarks(), *histories.kept.remarks()):
+            console.print(f"note: {escape(remark)}", highlight=False)
+        evaluated = evaluate_all(loaded, protocol, show, str(device))
+        found = details(evaluated, loaded, protocol)
     if options.as_json:
         said = {
             "model_version": loaded.model_version,
@@ -60,6 +67,7 @@ def evaluate_bundle(bundle: Path, data: str, data_dir: Path | None, options: Opt
             "data": dataset.name,
             "split": protocol.kind,
             "n_cases": len(protocol.split),
+            "data_kept": asdict(histories.kept),
             "protocol": protocol.text,
             "figures": {name: one.figures for name, one in found.items()},
             "details": {name: asdict(one) for name, one in found.items()},
@@ -76,6 +84,18 @@ def evaluate_bundle(bundle: Path, data: str, data_dir: Path | None, options: Opt
         if (log := RunFolder(bundle).log).exists():
             made.append(plot_training(log, options.plots / "training.png"))
         typer.echo(f"plots: {', '.join(map(str, made))}", err=True)
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return Peers().device()
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError) as error:  # the latter where torch knows no CUDA
+        reason = str(error).partition("\n")[0]
+        raise InvalidInput(
+            f"cannot compute on --device {name} ({reason}); give cpu, or cuda where there is a GPU"
+        ) from error
 
 
 SHOWN = ("hr@1", "hr@5", "hr@10", "hr@50", "ndcg@10", "mrr@200")

@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.integer[Any]]
 
+NO_ITEMS = "the catalogue is empty; put a file of items (item_id, title) beside the events"
+
 
 @dataclass(frozen=True, slots=True)
 class History:

@@ -8,6 +8,7 @@ Both are files without a name, mapped into memory and gone with their owner.
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,8 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 
-from encoder.histories import History, Ints, LazyHistories
+from encoder import digests
+from encoder.histories import NO_ITEMS, History, Ints, LazyHistories
+from encoder.progress import OnCount, OnPart, named, uncounted, unheard
 from infra.datasets import OpenDataset
 from protos.actions import declared_actions
 from protos.errors import InvalidInput
@@ -25,13 +29,41 @@ from protos.history import quantise_gap
 EVENT = np.dtype([("user", "<u4"), ("item", "<u4"), ("time_ms", "<i8"), ("action", "u1")])
 COLUMNS = {"item": "<i4", "action": "u1", "gap": "<u2", "time_ms": "<i8"}
 EVENTS_AT_ONCE = 1_000_000
+USERS_A_WORD = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How much of the data is in histories. Impressions are not counted."""
+
+    n_events: int
+    n_outside: int
+    """Events on items that the catalogue does not have."""
+    n_users: int
+    n_too_short: int
+    """Users with fewer than two events on items of the catalogue, those with none among them."""
+
+    def remarks(self) -> list[str]:
+        """Return what a reader of figures should know."""
+        said = []
+        if self.n_outside:
+            said.append(
+                f"{self.n_outside:,} of {self.n_events:,} events are on items outside the "
+                "catalogue and are left out"
+            )
+        if self.n_too_short:
+            said.append(
+                f"{self.n_too_short:,} of {self.n_users:,} users have fewer than two events on "
+                "items of the catalogue: nothing can be foretold of them"
+            )
+        return said
 
 
 class Histories(LazyHistories):
     """All users, in the order of their ids."""
 
     def __init__(
-        self, user_ids: Sequence[str], ends: Ints, columns: dict[str, npt.NDArray[Any]]
+        self, user_ids: Sequence[str], ends: Ints, columns: dict[str, npt.NDArray[Any]], kept: Kept
     ) -> None:
         """
         Args:
@@ -39,6 +71,7 @@ class Histories(LazyHistories):
             columns: item, action, gap and time_ms, each (events,).
         """
         self._user_ids, self._ends, self._columns = user_ids, ends, columns
+        self.kept = kept
 
     def __len__(self) -> int:
         return len(self._user_ids)
@@ -47,6 +80,22 @@ class Histories(LazyHistories):
         part = slice(self._ends[place - 1] if place else 0, self._ends[place])
         items, actions, gaps, times = (self._columns[name][part] for name in COLUMNS)
         return History(self._user_ids[place], items, actions, gaps, times)
+
+    def digest(self, item_ids: Sequence[str]) -> str:
+        """Return a hash of the events, whatever the order of the catalogue.
+
+        Args:
+            item_ids: of the catalogue.
+        """
+        hashes = np.array([xxhash.xxh3_64_intdigest(one.encode()) for one in item_ids], "<u8")
+        digest = xxhash.xxh3_64(digests.of_texts(self._user_ids).encode())
+        digest.update(self._ends.astype("<i8").tobytes())
+        for name in ("item", "action", "time_ms"):
+            column = self._columns[name]
+            for begin in range(0, len(column), EVENTS_AT_ONCE):
+                part = column[begin : begin + EVENTS_AT_ONCE]
+                digest.update((hashes[part] if name == "item" else part).tobytes())
+        return digest.hexdigest()
 
 
 class HistoryBuilder:
@@ -82,11 +131,16 @@ class HistoryBuilder:
         events["action"] = self._action_codes[actions]
         self._log.write(events[self._enters[actions]].tobytes())
 
-    def build(self, item_ids: Sequence[str]) -> Histories:
+    def build(self, item_ids: Sequence[str], progress: OnCount = uncounted) -> Histories:
         """Return the histories of the catalogue's items. Nothing is added after it.
 
-        Raises InvalidInput when no event is on one of them.
+        Args:
+            progress: hears of the users.
+
+        Raises InvalidInput when there are none, or no event is on one of them.
         """
+        if not item_ids:
+            raise InvalidInput(NO_ITEMS)
         row_of = self._items.places_in(item_ids)
         user_ids = sorted(self._users.names)
         order = self._users.places_in(user_ids)
@@ -108,11 +162,20 @@ class HistoryBuilder:
             columns["item"][places] = row_of[events["item"]][by_user]
             columns["action"][places] = events["action"][by_user]
             columns["time_ms"][places] = events["time_ms"][by_user]
-        for begin, end in zip(ends - counts, ends, strict=True):
+        for place, (begin, end) in enumerate(zip(ends - counts, ends, strict=True), 1):
             _sort({name: column[begin:end] for name, column in columns.items()})
+            if place % USERS_A_WORD == 0 or place == len(ends):
+                progress(place, len(ends))
         has_events = counts > 0
         known = [user for user, one in zip(user_ids, has_events, strict=True) if one]
-        return Histories(known, ends[has_events], columns)
+        n_events = self._log.tell() // EVENT.itemsize
+        kept = Kept(
+            n_events=n_events,
+            n_outside=n_events - int(counts.sum()),
+            n_users=len(counts),
+            n_too_short=int((counts < 2).sum()),
+        )
+        return Histories(known, ends[has_events], columns, kept)
 
     def _read(self, row_of: Ints) -> Iterator[npt.NDArray[Any]]:
         """Yield the log in parts, without items that are not in the catalogue."""
@@ -162,14 +225,26 @@ def _sort(columns: dict[str, npt.NDArray[Any]]) -> None:
 
 
 def read_histories(
-    dataset: OpenDataset, item_ids: Sequence[str] | None = None, folder: Path | None = None
+    dataset: OpenDataset,
+    item_ids: Sequence[str] | None = None,
+    folder: Path | None = None,
+    on_part: OnPart = unheard,
 ) -> tuple[pa.Table, Histories]:
     """Read a data set; return its catalogue, and histories of its items or of those given.
 
-    Raises InvalidInput when no event is on one of them.
+    Raises InvalidInput when there are no items, or no event is on one of them.
     """
+    n_read, n_bytes = 0, dataset.n_bytes
+
+    def advance(n_more: int) -> None:
+        nonlocal n_read
+        n_read += n_more
+        on_part("read, kB", n_read // 1000, n_bytes // 1000)
+
+    dataset.hear(advance)
     with HistoryBuilder(folder) as builder:
         for batch in dataset.events():
             builder.add(batch)
         items = dataset.items()
-        return items, builder.build(items["item_id"].to_pylist() if item_ids is None else item_ids)
+        known = items["item_id"].to_pylist() if item_ids is None else item_ids
+        return items, builder.build(known, named(on_part, "users"))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from encoder.config import ModelConfig
 from encoder.grouped_llm import GroupedLlm
+from encoder.progress import OnCount, uncounted
 
 NO_VECTOR = -1
 BUCKET = 256
@@ -60,13 +61,24 @@ class ItemTower(nn.Module):
         self.norm = nn.RMSNorm(self.llm.width)
         self.project = nn.Linear(self.llm.width, config.dim, bias=False)
 
-    def encode(self, tokens: Tensor, lengths: Tensor, item_rows: Tensor) -> ItemStates:
-        """Encode as `forward` does, items of like length together: less padding, less work."""
+    def encode(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        item_rows: Tensor,
+        progress: OnCount = uncounted,
+    ) -> ItemStates:
+        """Encode as `forward` does, items of like length together: less padding, less work.
+
+        Args:
+            progress: hears of the items.
+        """
         order = lengths.argsort()
         parts = []
         for places in order.split(BUCKET):
             longest = int(lengths[places[-1]])
             parts.append(self(tokens[places, :longest], lengths[places], item_rows[places]))
+            progress(min(len(parts) * BUCKET, len(order)), len(order))
         back = order.argsort()
         return ItemStates(
             torch.cat([part.kept for part in parts])[back],

@@ -14,16 +14,20 @@ from scipy.sparse.linalg import svds
 
 from encoder.codebook import Floats
 from encoder.histories import History
+from encoder.progress import OnCount, uncounted
 
 USERS_AT_ONCE = 1_000
 """Whose pairs are in memory together."""
 
 
-def cooccurrence(histories: Sequence[History], n_items: int, *, reach: int) -> csr_array:
+def cooccurrence(
+    histories: Sequence[History], n_items: int, *, reach: int, progress: OnCount = uncounted
+) -> csr_array:
     """Return (N, N) counts of "b comes within `reach` events after a", each over sqrt(distance)."""
     found = csr_array((n_items, n_items))
     for begin in range(0, len(histories), USERS_AT_ONCE):
         found += _cooccurrence(histories[begin : begin + USERS_AT_ONCE], n_items, reach)
+        progress(min(begin + USERS_AT_ONCE, len(histories)), len(histories))
     return found
 
 

@@ -46,7 +46,8 @@ def last_events(histories: Sequence[History], n_last: int) -> tuple[Sequence[His
     n_known = lengths_of(histories) - n_last
     usable = np.flatnonzero(n_known > 0)
     if not len(usable):
-        raise InvalidInput(f"no user has more than {n_last} events; nothing can be held out")
+        events = "event" if n_last == 1 else "events"
+        raise InvalidInput(f"no user has more than {n_last} {events}; nothing can be held out")
     n_known = n_known[usable]
     places = usable.repeat(n_last)
     cases = split_at(histories, places, (n_known[:, None] + np.arange(n_last)).ravel())

@@ -35,8 +35,10 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int = 4096) -> Tokenize
 def item_tokens(
     tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return (N, T) token ids padded on the right, and (N,) lengths. Each row ends in [ITEM]."""
-    found = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    """Return (N, T) token ids padded on the right, and (N,) lengths. Each row ends in [ITEM], and
+    is nothing else for a blank text."""
+    said = ["" if text.isspace() else text for text in texts]
+    found = tokenizer.encode_batch(said, add_special_tokens=False)
     rows = [encoding.ids[: max_tokens - 1] for encoding in found]
     lengths = np.array([len(row) + 1 for row in rows], dtype=np.int64)
     tokens = np.full((len(rows), int(lengths.max(initial=1))), PAD_ID, dtype=np.int64)

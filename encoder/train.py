@@ -22,6 +22,7 @@ from encoder.bundle import Bundle
 from encoder.config import ModelConfig
 from encoder.histories import History
 from encoder.peers import Peers
+from encoder.progress import OnPart, named, unheard
 from encoder.recipe import Recipe
 from encoder.run_folder import RunFolder
 from encoder.splits import Split
@@ -43,6 +44,7 @@ class Watch:
     on_coder: OnStep = lambda done, of, loss: None
     on_step: Callable[[Step], None] = lambda step: None
     on_validated: Callable[[Step, float], None] = lambda step, value: None
+    on_part: OnPart = unheard
 
 
 @dataclass(slots=True)
@@ -53,6 +55,8 @@ class Story:
     """(epoch, NDCG@10)"""
     seconds: float = 0.0
     """Of steps: without validation, start and checkpoints."""
+    n_held: int = 0
+    """Users whose last event was held out for validation."""
 
     @property
     def best(self) -> float:
@@ -102,7 +106,16 @@ def train(
     held = hold_out(checked(texts, histories), recipe.validation_users, recipe.seed)
     if peers.is_first and not folder.has_start:
         folder.save_start(
-            starting_bundle(texts, held.histories, config, recipe, watch.on_coder, checkpoint)
+            starting_bundle(
+                texts,
+                held.histories,
+                config,
+                recipe,
+                watch.on_coder,
+                checkpoint,
+                device=peers.device(),
+                on_part=watch.on_part,
+            )
         )
     peers.wait()
     start = folder.load_start()
@@ -125,6 +138,7 @@ def train(
         story = Story(**state["story"])
     peak = matmul_flops(device, autocast or torch.float32)
     throughputs: dict[str, Throughput] = defaultdict(lambda: Throughput(peak, recipe.tower_every))
+    story.n_held = len(held.split or ())
     if not story.is_over(recipe.patience):
         _Session(trainer, held, recipe, folder, story, peers, watch, throughputs).run()
     shares = trainer.win_shares
@@ -132,7 +146,7 @@ def train(
         trainer.load_weights(best["model"])
         shares = best["win_shares"]
     trainer.merge()
-    bundle = trainer.bundle()
+    bundle = trainer.bundle(trainer.encoded(named(watch.on_part, "encode items")))
     bundle.coder.cpu()
     bundle.model.cpu()
     return Trained(bundle, shares, story, throughputs)
@@ -188,7 +202,7 @@ class _Session:
             yield step
 
     def _validate(self, step: Step, split: Split, log: TrainingLog) -> None:
-        found = validate(self.trainer, split)
+        found = validate(self.trainer, split, self.watch.on_part)
         value = found[METRIC]
         if value > self.story.best:
             best = {"model": self.trainer.weights(), "win_shares": step.win_shares}

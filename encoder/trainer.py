@@ -26,6 +26,7 @@ from encoder.items import NO_VECTOR, ItemStates
 from encoder.model import CatalogueTokens
 from encoder.objective import Encoded, Objective
 from encoder.peers import Peers
+from encoder.progress import OnCount, uncounted
 from encoder.recipe import Recipe
 from encoder.samples import Batch, Plan, Sampling, make_batch, n_batches, plan_epoch
 from encoder.wins import Wins, WinShares
@@ -264,15 +265,25 @@ class Trainer:
         if self._adapters is not None:
             merge_adapters(self._adapters)
 
-    def bundle(self) -> Bundle:
+    def encoded(self, progress: OnCount = uncounted) -> ItemStates:
+        """Return all items as they are served by the model as it is now."""
+        self.model.eval()
+        tokens = self._tokens
+        with torch.no_grad():
+            rows = torch.arange(len(tokens.lengths), device=self.device)
+            return self.model.tower.encode(tokens.tokens, tokens.lengths, rows, progress)
+
+    def bundle(self, items: ItemStates | None = None) -> Bundle:
         """Return the model as it is now, with all items encoded as they are served.
 
         The model itself, not a copy: it is as it is served until the next step.
+
+        Args:
+            items: what `encoded` returned since the newest step; None: encoded here.
         """
         self.model.eval()
-        with torch.no_grad():
-            rows = torch.arange(len(self._tokens.lengths), device=self.device)
-            embeddings = self._encode(rows, rows).embeddings.float().cpu().numpy()
+        items = items or self.encoded()
+        embeddings = items.embeddings.float().cpu().numpy()
         return replace(self._start, catalogue=replace(self._start.catalogue, embeddings=embeddings))
 
     def weights(self) -> dict[str, Tensor]:

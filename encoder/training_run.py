@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
+import transformers
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -16,11 +17,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from encoder import digests
 from encoder.bundle import refuse_foreign_folder, save_bundle
 from encoder.evaluate import evaluate_all
 from encoder.evaluation_run import figures_table
-from encoder.history_store import read_histories
+from encoder.history_store import Histories, read_histories
 from encoder.peers import Peers
+from encoder.progress import OnPart, named
 from encoder.protocols import Kind, Protocol, judge
 from encoder.run_file import Run
 from encoder.run_folder import RunFolder
@@ -30,7 +33,7 @@ from encoder.threads import use_threads
 from encoder.train import Trained, Watch, train
 from encoder.trainer import Step
 from encoder.wins import COARSE, REFINED, remarks
-from infra.bench import machine
+from infra.bench import commit, machine
 from infra.datasets import open_dataset
 from infra.settings import SharedSettings
 
@@ -51,12 +54,16 @@ def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
         folder.claim(run.to_dict())
     peers.wait()
     dataset = open_dataset(run.data, data_dir)
-    items, histories = read_histories(dataset, folder=folder.path)
-    texts = Texts.of(items)
+    with Screen(console) as screen:
+        items, histories = read_histories(dataset, folder=folder.path, on_part=screen.part)
+        texts = Texts.of(items)
+        if peers.is_first:
+            folder.claim_inputs(_digests(texts, histories, run.llm, screen.part))
     moment_ms = None if run.until is None else moment_of(histories, run.until)
     kind = Kind.LEAVE_ONE_OUT if moment_ms is None else Kind.TEMPORAL
     protocol = judge(kind, histories, moment_ms)
-    for remark in dataset.report.remarks():
+    left_out = (*dataset.report.remarks(), *texts.remarks(), *histories.kept.remarks())
+    for remark in left_out:
         console.print(f"note: {escape(remark)}", highlight=False)
     console.print(
         f"{dataset.name}: {len(texts.item_ids):,} items, {len(protocol.known):,} users, "
@@ -71,10 +78,10 @@ def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
             folder,
             checkpoint=run.llm,
             peers=peers,
-            watch=Watch(screen.coder, screen.step, screen.validated),
+            watch=Watch(screen.coder, screen.step, screen.validated, screen.part),
         )
         if peers.is_first:
-            found = evaluate_all(trained.bundle, protocol, screen.evaluated)
+            found = evaluate_all(trained.bundle, protocol, screen.part, str(peers.device()))
             figures = {name: one.figures for name, one in found.items()}
     if peers.is_first:
         metrics = _metrics(run, dataset.name, protocol, moment_ms, trained, figures, is_quick)
@@ -87,6 +94,19 @@ def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
             console.print(f"{stage}: {one}")
         console.print(f"model {version} in {out}, {time.monotonic() - started:.0f} s in all")
     peers.leave()
+
+
+def _digests(
+    texts: Texts, histories: Histories, llm: Path | None, on_part: OnPart
+) -> dict[str, str]:
+    found = {
+        "the catalogue": texts.digest(),
+        "the events": histories.digest(texts.item_ids),
+    }
+    if llm is not None:
+        heard = named(on_part, "checkpoint, MB")
+        found["the LLM's checkpoint"] = digests.of_checkpoint(llm, heard)
+    return found
 
 
 _LEARNED_FROM = {
@@ -104,14 +124,13 @@ def _metrics(
     figures: dict[str, dict[str, float]],
     is_quick: bool,
 ) -> dict[str, object]:
-    story, held = trained.story, run.recipe.validation_users
+    story = trained.story
+    held = f", without the last of these of {story.n_held} validation users" if story.n_held else ""
     return {
         "figures": figures,
         "protocol": protocol.text,
         "n_users": len(protocol.split),
-        "trained_on": (
-            f"{_LEARNED_FROM[protocol.kind]}, without the last of these of {held} validation users"
-        ),
+        "trained_on": f"{_LEARNED_FROM[protocol.kind]}{held}",
         "trained_until_ms": moment_ms,
         "data": data,
         "quick": is_quick,
@@ -124,7 +143,9 @@ def _metrics(
         "train_seconds": round(story.seconds, 1),
         "throughput": {stage: one.to_dict() for stage, one in trained.throughputs.items()},
         "machine": machine(),
+        "commit": commit(),
         "torch": torch.__version__,
+        "transformers": transformers.__version__,
     }
 
 
@@ -159,10 +180,12 @@ class Screen:
     def validated(self, step: Step, value: float) -> None:
         self._bars.console.print(f"epoch {step.epoch + 1}: validation NDCG@10 {value:.4f}")
 
-    def evaluated(self, name: str, done: int, of: int) -> None:
-        self._show(f"evaluate {name}", done, of, "")
+    def part(self, what: str, done: int, of: int) -> None:
+        self._show(what, done, of, "")
 
     def _show(self, what: str, done: int, of: int, losses: str) -> None:
         if what not in self._tasks:
             self._tasks[what] = self._bars.add_task(what, losses="")
+        elif self._bars.tasks[self._tasks[what]].finished:  # it comes again: another validation
+            self._bars.reset(self._tasks[what])
         self._bars.update(self._tasks[what], completed=done, total=of, losses=losses)

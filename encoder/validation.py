@@ -10,6 +10,7 @@ import numpy as np
 
 from encoder.evaluate import Served, evaluate_scores
 from encoder.histories import Beginnings, History, lengths_of
+from encoder.progress import OnPart, named, unheard
 from encoder.splits import Split, split_at
 from encoder.trainer import Trainer
 
@@ -36,7 +37,9 @@ def hold_out(histories: Sequence[History], n_users: int, seed: int) -> Held:
     return Held(left, split_at(histories, chosen, n_events[chosen]))
 
 
-def validate(trainer: Trainer, split: Split) -> dict[str, float]:
+def validate(trainer: Trainer, split: Split, on_part: OnPart = unheard) -> dict[str, float]:
     """Return the metrics of the model as it is now, as it would be served."""
-    served = Served(trainer.bundle(), str(trainer.device))
-    return evaluate_scores(split, lambda some: served.scores(some, refine=True))
+    items = trainer.encoded(named(on_part, "encode items"))
+    served = Served(trainer.bundle(items), str(trainer.device), items=items)
+    heard = named(on_part, "validate")
+    return evaluate_scores(split, lambda some: served.scores(some, refine=True), heard)

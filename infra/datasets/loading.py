@@ -50,6 +50,16 @@ class OpenDataset:
         self._source = source
         self._events, self._items = Tally(on_bytes), Tally(on_bytes)
 
+    @property
+    def n_bytes(self) -> int:
+        """Of all its files."""
+        with _readable(self.name):
+            return sum(file.stat().st_size for file in self._source.files)
+
+    def hear(self, on_bytes: OnBytes) -> None:
+        """Tell somebody of the progress from now on."""
+        self._events.advance = self._items.advance = on_bytes
+
     def events(self) -> Iterator[pa.RecordBatch]:
         """Yield all events in the order of the file. Once."""
         with _readable(self.name):

@@ -142,3 +142,13 @@ def test_a_checkpoint_with_too_few_layers_is_refused(tmp_path):
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(InvalidInput, match=r"it has no config\.json"):
         read_llm(tmp_path, CONFIG)
+
+
+@pytest.mark.parametrize("length", [0, 5, 100, 4_000])
+def test_a_truncated_file_of_weights_is_named(tmp_path, length):
+    checkpoint = save_checkpoint(tmp_path / "llm")
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:length])
+
+    with pytest.raises(InvalidInput, match=r"model\.safetensors is damaged .* copy the checkpoint"):
+        read_llm(checkpoint, CONFIG)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from encoder.codebook import Codebook, _assign_balanced, fit_codebook
+from encoder.codebook import N_ROUNDS, Codebook, _assign_balanced, fit_codebook
 from encoder.compute import NamedText
 from encoder.items import NO_VECTOR
 from encoder.settings import EncoderSettings
@@ -135,6 +135,16 @@ def test_the_same_items_give_the_same_codebook():
     np.testing.assert_array_equal(first.magnitudes, second.magnitudes)
 
 
+def test_fitting_says_how_far_it_is():
+    said = []
+
+    fit_codebook(
+        unit(20, 8, 0), n_levels=3, n_centres=4, progress=lambda *words: said.append(words)
+    )
+
+    assert said == [(done + 1, 3 * N_ROUNDS) for done in range(3 * N_ROUNDS)]
+
+
 def test_fewer_items_than_centres_are_told_apart():
     vectors = unit(10, 8, seed=4)
     codebook = fit_codebook(vectors, n_levels=2, n_centres=16)
@@ -143,6 +153,19 @@ def test_fewer_items_than_centres_are_told_apart():
 
     assert len(np.unique(codes, axis=0)) == 10
     np.testing.assert_allclose(codebook.decode(codes), vectors, atol=0.05)
+
+
+def test_no_centre_holds_more_than_its_share_however_alike_the_points_are():
+    """All points like the same 16 centres best, which have room for a quarter of them."""
+    n, n_centres, capacity = 640, 64, 15
+    noise = np.random.default_rng(0).random((n, n_centres))
+    sims = (np.linspace(1, 0, n_centres) + 0.001 * noise).astype(np.float32)
+
+    assigned = _assign_balanced(sims, capacity)
+
+    counts = np.bincount(assigned, minlength=n_centres)
+    assert counts.max() == capacity
+    assert counts[:42].tolist() == [capacity] * 42, "the next best has room, not any"
 
 
 def test_a_full_centre_passes_its_least_sure_points_on():

@@ -2,13 +2,16 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from encoder.baselines import CoOccurrence, Popularity
+from encoder.bundle import load_bundle
 from encoder.evaluate import Served, evaluate_scores
 from encoder.histories import History
 from encoder.neighbours import cooccurrence, item_factors
 from encoder.ranking import Ranking, accuracy, beyond_accuracy, by_group, means, paired_bootstrap
 from encoder.splits import before, last_events, leave_one_out, moment_of, prequential, temporal
+from encoder.start import tokens_of
 from protos.errors import InvalidInput
 from tests.encoder.tiny import N_ITEMS
 
@@ -109,6 +112,34 @@ def test_served_scores_are_the_best_interests(bundle):
     expected = [[max(k @ e for k in user) for e in bundle.catalogue.embeddings] for user in vectors]
     assert scores.shape == (3, N_ITEMS)
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_catalogue_is_encoded_once_and_said_how_far(bundle):
+    said = []
+    served = Served(bundle, progress=lambda *words: said.append(words))
+    tokens = tokens_of(bundle)
+    with torch.no_grad():
+        items = bundle.model.tower.encode(tokens.tokens, tokens.lengths, torch.arange(N_ITEMS))
+
+    known = Served(bundle, items=items, progress=lambda *words: said.append(words))
+
+    assert said == [("encode items", N_ITEMS, N_ITEMS)]
+    users = [history(*range(n)) for n in (1, 9, 30)]
+    ours, theirs = (one.scores(users, refine=True) for one in (served, known))
+    np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_scores_are_the_same_on_a_gpu(bundle_folder):
+    users = [history(*range(n)) for n in (1, 9, 30)]
+
+    ours, theirs = (
+        Served(load_bundle(bundle_folder), device).scores(users, refine=True)
+        for device in ("cpu", "cuda")
+    )
+
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
 def timed(user, *events):

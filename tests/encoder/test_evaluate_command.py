@@ -72,6 +72,22 @@ def test_rows_that_are_left_out_are_said(bundle_folder, data, tmp_path, capsys):
     assert "1 of 361 events cannot be read and are left out; `freshet data inspect`" in said
 
 
+def test_events_outside_the_catalogue_and_users_with_too_few_are_said(
+    bundle_folder, data, tmp_path, capsys
+):
+    for name in ("items.csv", "events.csv"):
+        (tmp_path / name).write_bytes((data / name).read_bytes())
+    with (tmp_path / "events.csv").open("a") as events:
+        events.write("\nstranger,item-1,5000,view\nstranger,foreign,6000,view\n")
+
+    evaluate_bundle(bundle_folder, str(tmp_path), None, Options(as_json=True))
+
+    said = capsys.readouterr()
+    assert "1 of 362 events are on items outside the catalogue" in " ".join(said.err.split())
+    assert "1 of 31 users have fewer than two events" in " ".join(said.err.split())
+    assert json.loads(said.out)["data_kept"]["n_outside"] == 1
+
+
 @pytest.mark.parametrize(
     ("kind", "n_cases"),
     [(Kind.TEMPORAL, N_USERS), (Kind.PREQUENTIAL, 2 * N_USERS)],
@@ -91,6 +107,12 @@ def test_no_more_cases_than_asked_for(until_moment, data, capsys):
 def test_a_model_is_not_asked_for_what_it_has_learned(bundle_folder, data):
     with pytest.raises(InvalidInput, match=r"train one with --until, e\.g\. --until 0\.9"):
         evaluate_bundle(bundle_folder, str(data), None, Options(Kind.TEMPORAL))
+
+
+@pytest.mark.parametrize("device", ["abacus", "cuda:99"])
+def test_a_device_that_is_not_there_is_one_clear_error(bundle_folder, data, device):
+    with pytest.raises(InvalidInput, match=f"cannot compute on --device {device} .* give cpu"):
+        evaluate_bundle(bundle_folder, str(data), None, Options(device=device))
 
 
 def test_nothing_after_the_moment_is_known_to_learn_from():

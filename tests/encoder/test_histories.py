@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 from encoder import history_store
-from encoder.history_store import HistoryBuilder
-from infra.datasets import EVENTS_SCHEMA
+from encoder.history_store import HistoryBuilder, Kept, read_histories
+from infra.datasets import EVENTS_SCHEMA, open_dataset
 from protos.actions import declared_actions
 from protos.errors import InvalidInput
 from protos.history import quantise_gap
@@ -52,6 +52,48 @@ def test_impressions_and_items_outside_the_catalogue_are_left_out():
 def test_data_of_another_catalogue_is_an_error():
     with pytest.raises(InvalidInput, match="ids agree"):
         histories_of(events(("u", "x", 1, "click")), ["a"])
+
+
+def test_events_without_a_catalogue_say_that_it_is_empty():
+    with pytest.raises(InvalidInput, match=r"catalogue is empty; put a file of items"):
+        histories_of(events(("u", "x", 1, "click")), [])
+
+
+def test_what_is_left_out_is_counted_and_said():
+    table = events(
+        ("u", "a", 0, "click"),
+        ("u", "a", 1, "click"),
+        ("v", "a", 2, "click"),
+        ("v", "x", 3, "click"),
+        ("w", "x", 4, "click"),
+        ("w", "a", 5, "impression"),
+    )
+
+    kept = histories_of(table, ["a"]).kept
+
+    assert kept == Kept(n_events=5, n_outside=2, n_users=3, n_too_short=2)
+    outside, short = kept.remarks()
+    assert outside.startswith("2 of 5 events are on items outside the catalogue")
+    assert short.startswith("2 of 3 users have fewer than two events")
+
+
+def test_of_data_that_are_kept_whole_nothing_is_said():
+    table = events(("u", "a", 0, "click"), ("u", "a", 1, "click"))
+
+    assert histories_of(table, ["a"]).kept.remarks() == []
+
+
+def test_reading_says_how_far_it_is(tmp_path):
+    (tmp_path / "events.csv").write_text("user_id,item_id,event_time_ms\n" + "u,a,1\n" * 1_000)
+    (tmp_path / "items.csv").write_text("item_id,title\na,red thing\n")
+    said = {}
+
+    def hear(what, done, of):
+        said[what] = (done, of)
+
+    read_histories(open_dataset(str(tmp_path)), on_part=hear)
+
+    assert said == {"read, kB": (6, 6), "users": (1, 1)}
 
 
 def drawn(n_events, seed=0):
