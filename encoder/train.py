@@ -133,9 +133,9 @@ def train(
     if (state := folder.load("checkpoint", device)) is not None:
         trainer.load_state_dict(state["trainer"])
         story = Story(**state["story"])
+    story.n_held = len(held.split or ())
     peak = matmul_flops(device, autocast or torch.float32)
     throughputs: dict[str, Throughput] = defaultdict(lambda: Throughput(peak))
-    story.n_held = len(held.split or ())
     if not story.is_over(recipe.patience):
         _Session(trainer, held, recipe, folder, story, peers, watch, throughputs).run()
     if recipe.patience and (best := folder.load("best", device)) is not None:
