@@ -136,9 +136,9 @@ def train(
     if (state := folder.load("checkpoint", CPU)) is not None:
         trainer.load_state_dict(state["trainer"])
         story = Story(**state["story"])
+    story.n_held = len(held.split or ())
     peak = matmul_flops(device, autocast or torch.float32)
     throughputs: dict[str, Throughput] = defaultdict(lambda: Throughput(peak, recipe.tower_every))
-    story.n_held = len(held.split or ())
     if not story.is_over(recipe.patience):
         _Session(trainer, held, recipe, folder, story, peers, watch, throughputs).run()
     shares = trainer.win_shares

@@ -62,8 +62,8 @@ def train_to_bundle(run: Run, data_dir: Path | None, *, is_quick: bool) -> None:
     moment_ms = None if run.until is None else moment_of(histories, run.until)
     kind = Kind.LEAVE_ONE_OUT if moment_ms is None else Kind.TEMPORAL
     protocol = judge(kind, histories, moment_ms)
-    left_out = (*dataset.report.remarks(), *texts.remarks(), *histories.kept.remarks())
-    for remark in left_out:
+    notes = (*dataset.report.remarks(), *texts.remarks(), *histories.kept.remarks())
+    for remark in notes:
         console.print(f"note: {escape(remark)}", highlight=False)
     console.print(
         f"{dataset.name}: {len(texts.item_ids):,} items, {len(protocol.known):,} users, "

@@ -177,7 +177,7 @@ class Figures:
     def __init__(self, *values):
         self.values, self.weights = iter(values), []
 
-    def __call__(self, trainer, split):
+    def __call__(self, trainer, split, on_part):
         self.weights.append({n: w.clone() for n, w in trainer.model.state_dict().items()})
         return {"ndcg@10": next(self.values)}
 
