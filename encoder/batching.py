@@ -113,7 +113,7 @@ class Batcher(Generic[In, Out]):
 
     def submit(
         self, items: Sequence[In], n_tokens: Sequence[int], deadline: float | None
-    ) -> Awaitable[list[Out]]:
+    ) -> Awaitable[Sequence[Out]]:
         """Queue what one caller wants; await its results, in its order, or cancel that to withdraw.
 
         Args:
@@ -125,7 +125,9 @@ class Batcher(Generic[In, Out]):
             TooLate: when awaited; `deadline` came before a batch did.
         """
         self.reserve(len(items))
-        return _joined([self._enqueue(*part, deadline) for part in self._within(items, n_tokens)])
+        parts = [self._enqueue(*part, deadline) for part in self._within(items, n_tokens)]
+        # Each future and task that stands between costs a round of the event loop.
+        return parts[0] if len(parts) == 1 else _joined(parts)
 
     def _within(
         self, items: Sequence[In], n_tokens: Sequence[int]
