@@ -8,7 +8,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,22 +17,17 @@ import structlog
 import torch
 import transformers
 from torch import Tensor, nn
-from torch._inductor.cpp_builder import get_cpp_compiler
-from torch._inductor.exc import InvalidCxxCompiler
 from torch.export import Dim, ShapesCollection
 from torch.utils._pytree import tree_map
 
-from protos.errors import NotReady
+from encoder.unlocked import Run, cpp_compiler, loaded
 
 FEW = 4
 """Rows of an example."""
-N_KEPT = 8
-"""Files in a folder: two passes of each of the newest models."""
+N_KEPT = 9
+"""Files in a folder: three passes of each of the newest models."""
 
 log = structlog.get_logger(__name__)
-
-
-Run = Callable[[list[Tensor]], list[Tensor]]
 
 
 def compiled(module: nn.Module, example: Sequence[object], folder: Path, model_version: str) -> Run:
@@ -55,9 +50,7 @@ def compiled(module: nn.Module, example: Sequence[object], folder: Path, model_v
         _compile(module, example, path)
         log.info("compiled", what=type(module).__name__, seconds=round(time.monotonic() - start))
         _drop_oldest(folder)
-    # Called itself, it reads its own specification anew each time, for a tenth of a millisecond.
-    loaded: Run = torch._inductor.aoti_load_package(str(path)).loader.boxed_run
-    return loaded
+    return loaded(path, folder)
 
 
 def flat(inputs: Iterable[object]) -> list[Tensor]:
@@ -73,13 +66,7 @@ def flat(inputs: Iterable[object]) -> list[Tensor]:
 
 
 def _compile(module: nn.Module, example: Sequence[object], path: Path) -> None:
-    try:
-        get_cpp_compiler()
-    except InvalidCxxCompiler as error:
-        raise NotReady(
-            "there is no C++ compiler to compile the model with; install g++, or unset "
-            "FRESHET_ENCODER_COMPILE"
-        ) from error
+    cpp_compiler()
     # A few rows: a pool of slots has half a gigabyte, and nothing is read but shapes.
     inputs = tree_map(lambda tensor: tensor[:FEW].clone(), tuple(example))
     shapes = ShapesCollection()

@@ -2,7 +2,8 @@
 
 Nearly every refresh is an event more on a past. Alone it is all fixed cost: PyTorch starts two
 thousand small operations for it. Compiled (FRESHET_ENCODER_COMPILE), such rows are padded to one
-shape but for their number, so that one graph of each pass serves them all; other rows, whose work
+shape but for their number, so that one graph of each pass serves them all. Windows that are cut
+back have a graph of their own: some user of a batch nearly always has one. Other rows, whose work
 outweighs the fixed cost, are computed as they are.
 """
 
@@ -13,12 +14,13 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.export import register_dataclass
 
-from encoder.compiled import Run, compiled, flat
+from encoder.compiled import compiled, flat
 from encoder.light import Rows
 from encoder.llm import PastItems
 from encoder.model import Recommender
 from encoder.past import NO_PADDING, Padding, Past, stacked
 from encoder.segment_rows import alike
+from encoder.unlocked import Run
 
 N_ROWS = 2
 """A compiler makes a graph of its own for one row: a user alone gets an empty companion."""
@@ -91,14 +93,18 @@ class Compiling:
 class Routes:
     """The ways through one pass: compiled for rows with little that is new, plain for others."""
 
-    def __init__(self, module: nn.Module, padding: Padding, compiling: Compiling | None) -> None:
+    def __init__(
+        self, module: nn.Module, paddings: Sequence[Padding], compiling: Compiling | None
+    ) -> None:
         """
         Args:
-            padding: of compiled rows.
+            paddings: of compiled rows, for less that is new first.
             compiling: None compiles nothing.
         """
         self._plain = Route(module, NO_PADDING)
-        self._compiled = compiling and Route(_Compiled(module, compiling), padding)
+        self._compiled = [
+            Route(_Compiled(module, compiling), padding) for padding in paddings if compiling
+        ]
 
     def groups(self, n_new: Sequence[int]) -> Iterator[tuple[list[int], Route]]:
         """Yield the places, ascending, of rows that are computed together, and their way.
@@ -106,13 +112,14 @@ class Routes:
         Args:
             n_new: events or items of each row that are new.
         """
-        most = self._compiled.padding.n_new if self._compiled else -1
-        few = [place for place, n in enumerate(n_new) if n <= most]
-        if self._compiled and few:
-            yield few, self._compiled
-        many = [place for place, n in enumerate(n_new) if n > most]
-        for group in alike([n_new[place] for place in many]):
-            yield [many[place] for place in group], self._plain
+        left: Sequence[int] = range(len(n_new))
+        for route in self._compiled:
+            few = [place for place in left if n_new[place] <= route.padding.n_new]
+            if few:
+                yield few, route
+            left = [place for place in left if n_new[place] > route.padding.n_new]
+        for group in alike([n_new[place] for place in left]):
+            yield [left[place] for place in group], self._plain
 
 
 class _Compiled:
@@ -132,9 +139,10 @@ class _Compiled:
 def light_routes(model: Recommender, compiling: Compiling | None) -> Routes:
     config = model.config
     padding = Padding(N_ROWS, N_NEW, config.n_blocks, has_past=True)
-    return Routes(LightPass(model), padding, compiling)
+    return Routes(LightPass(model), [padding], compiling)
 
 
 def llm_routes(model: Recommender, compiling: Compiling | None) -> Routes:
-    padding = Padding(N_ROWS, N_NEW, has_past=True)
-    return Routes(LlmPass(model), padding, compiling)
+    cut_back = model.config.recent_size // 2
+    paddings = [Padding(N_ROWS, n_new, has_past=True) for n_new in sorted({N_NEW, cut_back})]
+    return Routes(LlmPass(model), paddings, compiling)

@@ -75,10 +75,13 @@ class Worker:
         for the first time of anything."""
         loop = asyncio.get_running_loop()
         items = await loop.run_in_executor(self._thread, self._compute.pin_catalogue)
-        steps = [SessionStep(item, 1, 0) for item in items[:2]]
-        if steps:
-            for refine in (False, True):
-                await self.session(steps, refine=refine, deadline=None)
+        if not items:
+            return
+        # A window that has just been cut back takes a way of its own.
+        cut_back = self.bundle.config.recent_size // 2
+        for n_events, refine in ((1, False), (1, True), (cut_back, True)):
+            steps = [SessionStep(items[n % len(items)], 1, 0) for n in range(n_events)]
+            await self.session(steps, refine=refine, deadline=None)
 
     async def refresh(
         self,

@@ -1,6 +1,8 @@
 """Compiled passes give what plain ones give, and are compiled once."""
 
 import shutil
+import sys
+import threading
 from dataclasses import replace
 
 import pytest
@@ -22,13 +24,26 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module", params=[("transformer", 1), ("hstu", 2)], ids=lambda p: p[0])
+CUT_BACK_AFTER = 2 * N_NEW + 4
+"""A recent_size: windows that are cut back have more items than other compiled rows."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("transformer", 1, CUT_BACK_AFTER), ("hstu", 2, CONFIG.recent_size)],
+    ids=lambda p: p[0],
+)
 def engines(request, tmp_path_factory):
-    block, kept_tokens = request.param
-    bundle = make_bundle(replace(deeper(), light_block=block, kept_tokens=kept_tokens))
+    block, kept_tokens, recent_size = request.param
+    sizes = {"light_block": block, "kept_tokens": kept_tokens, "recent_size": recent_size}
+    bundle = make_bundle(replace(deeper(), **sizes))
     folder = tmp_path_factory.mktemp("compiled")
     slots = UserSlots(bundle.model, torch.device("cpu"), n_bytes=2**20)
     return Engine(bundle), Engine(bundle, users=slots, compiled_folder=folder)
+
+
+def folder_of(engine):
+    return engine._llm._compiled[0].compute._compiling.folder
 
 
 def test_going_on_event_by_event_equals_plain_passes(engines):
@@ -40,9 +55,62 @@ def test_a_worker_that_keeps_nothing_of_users_equals_plain_passes(engines):
     plain, compiled = engines
     state = User(plain, seed=1).state(2)
     compiled.refresh([state])
-    folder = compiled._llm._compiled.compute._compiling.folder
+    folder = folder_of(compiled)
 
     assert_goes_on(Engine(plain.bundle, compiled_folder=folder), plain, 2 * SIZE)
+
+
+def test_windows_that_are_cut_back_have_a_way_of_their_own(engines):
+    _, compiled = engines
+    half = compiled.config.recent_size // 2
+
+    ways = {n: next(compiled._llm.groups([n]))[1] for n in (1, N_NEW, half, half + 1)}
+
+    assert ways[1] is ways[N_NEW] is not ways[half + 1]
+    assert (ways[half] is ways[1]) is (half <= N_NEW)
+    assert ways[half] is not ways[half + 1]
+
+
+def test_other_threads_run_while_a_compiled_pass_does(engines):
+    plain, compiled = engines
+    compiled.refresh([User(plain, seed=1).state(2)])
+    run, inputs = of_light_pass(compiled, plain)
+    go, ticks = threading.Event(), []
+
+    def tick():
+        go.wait()
+        ticks.append(1)
+
+    other = threading.Thread(target=tick)
+    other.start()
+    interval = sys.getswitchinterval()
+    try:
+        sys.setswitchinterval(1000)  # nobody is made to give Python's lock away
+        go.set()
+        for _ in range(1000):
+            run(list(inputs))
+            if ticks:
+                break
+    finally:
+        sys.setswitchinterval(interval)
+    other.join()
+
+    assert ticks
+
+
+def of_light_pass(compiled, plain):
+    """What runs, and what it was given last."""
+    route = compiled._light._compiled[0].compute
+    run, given = route._run, []
+
+    def note(inputs):
+        given.append(list(inputs))
+        return run(inputs)
+
+    route._run = note
+    compiled.refresh([User(plain, seed=1).state(2)])
+    route._run = run
+    return run, given[0]
 
 
 def test_batches_of_users_with_few_and_many_new_events_equal_plain_passes(engines):
@@ -67,7 +135,7 @@ def test_what_was_compiled_is_loaded_by_the_next_worker(engines, monkeypatch):
     plain, compiled = engines
     state = User(plain, seed=1).state(2)
     first = compiled.refresh([state])[0]
-    folder = compiled._llm._compiled.compute._compiling.folder
+    folder = folder_of(compiled)
 
     def refuse(*_):
         raise AssertionError("it was compiled again")
@@ -82,7 +150,7 @@ def test_another_models_passes_are_not_taken_for_ones_own(engines, monkeypatch):
     plain, compiled = engines
     state = User(plain, seed=1).state(2)
     compiled.refresh([state])
-    folder = compiled._llm._compiled.compute._compiling.folder
+    folder = folder_of(compiled)
     other = Engine(replace(plain.bundle, model_version="other"), compiled_folder=folder)
     asked = []
 
