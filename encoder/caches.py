@@ -1,15 +1,14 @@
 """What a worker remembers between requests. Losing any of it changes no answer, only the speed."""
 
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from cachetools import LRUCache
 from prometheus_client import Counter, Gauge
 
 from encoder.items import ItemState
 from encoder.segment_rows import Memory
+from infra.lru import Lru
 
 LOOKUPS = Counter(
     "freshet_encoder_cache_lookups_total", "Lookups in the worker's caches.", ["cache", "found"]
@@ -49,8 +48,8 @@ class ItemCache:
 
     def __init__(self, capacity: int) -> None:
         self._pinned: dict[ItemKey, KnownItem] = {}
-        self._recent: LRUCache[ItemKey, KnownItem] = LRUCache(capacity)
-        self._newest: LRUCache[tuple[str, str], ItemKey] = LRUCache(capacity)
+        self._recent: Lru[ItemKey, KnownItem] = Lru(capacity)
+        self._newest: Lru[tuple[str, str], ItemKey] = Lru(capacity)
         self._newest_pinned: dict[tuple[str, str], ItemKey] = {}
         self._lookups = _Lookups("items")
 
@@ -62,15 +61,15 @@ class ItemCache:
 
     def put(self, key: ItemKey, item: KnownItem) -> None:
         if key not in self._pinned:
-            self._recent[key] = item
-        self._newest[key[:2]] = key
+            self._recent.put(key, item, 1)
+        self._newest.put(key[:2], key, 1)
         HELD.labels("items").set(len(self._pinned) + len(self._recent))
 
     def renew(self, key: ItemKey) -> bool:
         """Make a revision its item's newest; return whether it is known."""
-        is_known = key in self._pinned or key in self._recent
+        is_known = key in self._pinned or self._recent.get(key) is not None
         if is_known:
-            self._newest[key[:2]] = key
+            self._newest.put(key[:2], key, 1)
         return is_known
 
     def find(self, keys: Sequence[ItemKey]) -> list[KnownItem | None]:
@@ -88,25 +87,14 @@ class BlockCache:
     """Memory blocks by digest, least recently used out first, bounded by bytes."""
 
     def __init__(self, capacity_bytes: int) -> None:
-        self._capacity_bytes, self._n_bytes = capacity_bytes, 0
-        # Not an LRUCache: written in Python, its lookups took a tenth of a refresh.
-        self._blocks: OrderedDict[bytes, Memory] = OrderedDict()
+        self._capacity_bytes = capacity_bytes
+        self._blocks: Lru[bytes, Memory] = Lru(capacity_bytes)
         self._lookups = _Lookups("blocks")
 
     def find(self, digests: Sequence[bytes]) -> list[Memory | None]:
-        blocks = self._blocks
-        found = [blocks.get(digest) for digest in digests]
-        for digest, block in zip(digests, found, strict=True):
-            if block is not None:
-                blocks.move_to_end(digest)
-        return self._lookups.counted(found)
+        return self._lookups.counted(self._blocks.get_many(digests))
 
     def put(self, digest: bytes, block: Memory) -> None:
-        if block.nbytes > self._capacity_bytes:
-            return
-        old = self._blocks.pop(digest, None)
-        self._blocks[digest] = block
-        self._n_bytes += block.nbytes - (0 if old is None else old.nbytes)
-        while self._n_bytes > self._capacity_bytes:
-            self._n_bytes -= self._blocks.popitem(last=False)[1].nbytes
-        HELD.labels("blocks").set(self._n_bytes)
+        if block.nbytes <= self._capacity_bytes:
+            self._blocks.put(digest, block, block.nbytes)
+        HELD.labels("blocks").set(self._blocks.size)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 
 from encoder.caches import BlockCache, ItemCache, ItemKey, KnownItem
 from encoder.config import ModelConfig
@@ -141,10 +140,8 @@ def _columns(field: str, blob: bytes, config: ModelConfig, versions: Versions) -
     if config.n_centres < 256 and columns.codes.max(initial=0) >= config.n_centres:
         greatest = columns.codes.max()
         raise InvalidInput(f"{field}: a code is {greatest}, not below {config.n_centres}")
-    is_declared = _declared_actions()[columns.actions]
-    if not is_declared.all():
-        unknown = columns.actions[~is_declared].min()
-        raise InvalidInput(f"{field}: action {unknown} is not declared")
+    if undeclared := columns.actions.tobytes().translate(None, _declared_actions()):
+        raise InvalidInput(f"{field}: action {min(undeclared)} is not declared")
     if columns.coded.any() and columns.codebook_version != int(versions.codebook, 16):
         raise InvalidInput(
             f"{field}: coded with codebook {columns.codebook_version:016x}, not {versions.codebook}"
@@ -153,11 +150,9 @@ def _columns(field: str, blob: bytes, config: ModelConfig, versions: Versions) -
 
 
 @cache
-def _declared_actions() -> npt.NDArray[np.bool_]:
-    """Return which codes are declared, (256,)."""
-    found = np.zeros(256, bool)
-    found[list(actions_by_code())] = True
-    return found
+def _declared_actions() -> bytes:
+    """Return the codes that are declared."""
+    return bytes(actions_by_code())
 
 
 def _blocks(
@@ -169,9 +164,9 @@ def _blocks(
     those that came as segments.
     """
     digests = [block.digest for block in state.blocks]
-    for index, digest in enumerate(digests):
-        if len(digest) != 16:
-            raise InvalidInput(f"blocks[{index}].digest has {len(digest)} bytes, not 16")
+    if set(map(len, digests)) - {16}:
+        index, size = next((i, len(one)) for i, one in enumerate(digests) if len(one) != 16)
+        raise InvalidInput(f"blocks[{index}].digest has {size} bytes, not 16")
     kinds = [block.WhichOneof("content") for block in state.blocks]
     if not any(kinds):  # nearly always: names that are known
         read = digests[-config.n_blocks :]

@@ -161,7 +161,7 @@ def segment_columns(blob: bytes) -> Columns:
         codes=np.frombuffer(blob, np.uint8, count=n * n_levels, offset=cuts[5]).reshape(
             n, n_levels
         ),
-        coded=np.unpackbits(bits, count=n, bitorder="little").astype(np.bool_),
+        coded=np.unpackbits(bits, count=n, bitorder="little").view(np.bool_),
         codebook_version=_CODEBOOK.unpack_from(blob, cuts[3])[0],
     )
 

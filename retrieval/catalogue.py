@@ -12,11 +12,11 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from infra.kafka_follower import Record
+from infra.lru import Lru
 from protos.errors import InvalidInput
 from protos.keys import checked_id, checked_tenant, compose_key, short_item_hash
 from protos.rec.v1.items_pb2 import Item, ItemVector
 from protos.vectors import Floats, embedding_vector
-from retrieval.lru import Lru
 from retrieval.measures import REFUSED_RECORDS
 from retrieval.store import ITEMS, Store, put_offsets
 

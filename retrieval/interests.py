@@ -24,11 +24,11 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from infra.kafka_follower import Record
+from infra.lru import Lru
 from protos.errors import InvalidInput
 from protos.keys import checked_id, checked_tenant, compose_key, split_key
 from protos.rec.v1.interests_pb2 import Interests, SeenSegment, UserInterests
 from protos.vectors import Floats, interest_matrix
-from retrieval.lru import Lru
 from retrieval.measures import LAG_SECONDS, REFUSED_RECORDS, STALE_RECORDS
 from retrieval.seen import ClosedSeen
 from retrieval.store import ERASURES, FALLBACKS, SEEN, USERS, Batch, Store, put_offsets

@@ -7,8 +7,8 @@ another user is refused alike, so that it tells nothing about others.
 import secrets
 from dataclasses import dataclass, replace
 
+from infra.lru import Lru
 from protos.errors import InvalidInput
-from retrieval.lru import Lru
 from retrieval.queries import Query
 
 MAX_SHOWN = 5000

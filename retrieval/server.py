@@ -193,9 +193,9 @@ class Replica:
     async def _measure_forever(self) -> None:
         while True:
             for name, n_bytes, n_entries in (
-                ("users", self._users.users.n_bytes, len(self._users.users)),
-                ("closed_seen", self._users.closed.n_bytes, len(self._users.closed)),
-                ("items", self._catalogue.items.n_bytes, len(self._catalogue.items)),
+                ("users", self._users.users.size, len(self._users.users)),
+                ("closed_seen", self._users.closed.size, len(self._users.closed)),
+                ("items", self._catalogue.items.size, len(self._catalogue.items)),
             ):
                 CACHE_BYTES.labels(name).set(n_bytes)
                 CACHE_ENTRIES.labels(name).set(n_entries)

@@ -12,10 +12,10 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from infra.kafka_follower import Record
+from infra.lru import Lru
 from protos.errors import InvalidInput
 from protos.keys import checked_tenant, compose_key, split_key
 from protos.rec.v1.interests_pb2 import TrendingList
-from retrieval.lru import Lru
 from retrieval.measures import REFUSED_RECORDS
 from retrieval.store import TRENDING, Store, put_offsets
 

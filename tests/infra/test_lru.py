@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.lru import Lru
+from infra.lru import Lru
 
 
 def test_what_was_used_least_recently_goes_first():
@@ -42,4 +42,4 @@ def test_bytes_are_bounded_and_counted_exactly(steps):
             sizes[key] = n_bytes
         held = [key for key in "abcdef" if cache.get(key) is not None]
 
-        assert cache.n_bytes == sum(sizes[key] for key in held) <= 20
+        assert cache.size == sum(sizes[key] for key in held) <= 20

@@ -1,4 +1,4 @@
-"""A cache bounded by bytes that forgets what was used least recently.
+"""A cache bounded by bytes, or by entries, that forgets what was used least recently.
 
 Safe between threads: a follower's thread writes what the event loop reads. A reader that filled
 the cache from disk uses `put_if_absent`, so that it never covers what a follower put meanwhile.
@@ -14,8 +14,12 @@ V = TypeVar("V")
 
 
 class Lru(Generic[K, V]):
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes, self._n_bytes = max_bytes, 0
+    def __init__(self, max_size: int) -> None:
+        """
+        Args:
+            max_size: of all entries together, in the unit of `put`: bytes, or 1 an entry.
+        """
+        self._max_size, self._size = max_size, 0
         self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -23,8 +27,8 @@ class Lru(Generic[K, V]):
         return len(self._entries)
 
     @property
-    def n_bytes(self) -> int:
-        return self._n_bytes
+    def size(self) -> int:
+        return self._size
 
     def get(self, key: K) -> V | None:
         with self._lock:
@@ -35,23 +39,23 @@ class Lru(Generic[K, V]):
         with self._lock:
             return [self._get(key) for key in keys]
 
-    def put(self, key: K, value: V, n_bytes: int) -> None:
+    def put(self, key: K, value: V, size: int) -> None:
         with self._lock:
-            self._put(key, value, n_bytes)
+            self._put(key, value, size)
 
-    def put_if_absent(self, key: K, value: V, n_bytes: int) -> V:
+    def put_if_absent(self, key: K, value: V, size: int) -> V:
         """Return what the cache holds afterwards."""
         with self._lock:
             found = self._get(key)
             if found is not None:
                 return found
-            self._put(key, value, n_bytes)
+            self._put(key, value, size)
             return value
 
     def drop(self, key: K) -> None:
         with self._lock:
-            _, n_bytes = self._entries.pop(key, (None, 0))
-            self._n_bytes -= n_bytes
+            _, size = self._entries.pop(key, (None, 0))
+            self._size -= size
 
     def _get(self, key: K) -> V | None:
         entry = self._entries.get(key)
@@ -60,10 +64,10 @@ class Lru(Generic[K, V]):
         self._entries.move_to_end(key)
         return entry[0]
 
-    def _put(self, key: K, value: V, n_bytes: int) -> None:
-        _, old_bytes = self._entries.pop(key, (None, 0))
-        self._entries[key] = (value, n_bytes)
-        self._n_bytes += n_bytes - old_bytes
-        while self._n_bytes > self._max_bytes and len(self._entries) > 1:
+    def _put(self, key: K, value: V, size: int) -> None:
+        _, old_size = self._entries.pop(key, (None, 0))
+        self._entries[key] = (value, size)
+        self._size += size - old_size
+        while self._size > self._max_size and len(self._entries) > 1:
             _, (_, freed) = self._entries.popitem(last=False)
-            self._n_bytes -= freed
+            self._size -= freed
