@@ -146,6 +146,7 @@ def test_dead_letters_are_read_newest_first_and_one_by_one(kafka_bootstrap, topi
         kafka.send(
             topics.dead_letters, b"\xff", key=b"k", headers=headers, partition=number % 2
         ).get(10)
+        time.sleep(0.005)  # within a millisecond, partitions have no order
     kafka.close()
 
     with open_log(kafka_bootstrap, topics.dead_letters) as log:
