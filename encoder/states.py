@@ -168,13 +168,12 @@ def _blocks(
         index, size = next((i, len(one)) for i, one in enumerate(digests) if len(one) != 16)
         raise InvalidInput(f"blocks[{index}].digest has {size} bytes, not 16")
     kinds = [block.WhichOneof("content") for block in state.blocks]
-    if not any(kinds):  # nearly always: names that are known
-        read = digests[-config.n_blocks :]
-        known: list[Memory | Columns] = [one for one in memories.find(read) if one is not None]
-        if len(known) == len(read):
-            return known, read, []
     sought = [digest for digest, kind in zip(digests, kinds, strict=True) if kind != "memory"]
-    cached = dict(zip(sought, memories.find(sought), strict=True))
+    remembered = memories.find(sought)
+    known: list[Memory | Columns] = [block for block in remembered if block is not None]
+    if not any(kinds) and len(known) == len(digests):  # nearly always: names that are known
+        return known[-config.n_blocks :], digests[-config.n_blocks :], []
+    cached = dict(zip(sought, remembered, strict=True))
     found = [
         cached[digest] if kind is None else _content(index, block, cached, config, versions)
         for index, (block, digest, kind) in enumerate(
