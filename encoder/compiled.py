@@ -18,7 +18,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 from torch.export import Dim, ShapesCollection
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_map_only
 
 from encoder.unlocked import Run, cpp_compiler, loaded
 
@@ -37,7 +37,8 @@ def compiled(module: nn.Module, example: Sequence[object], folder: Path, model_v
     Args:
         module: takes and returns tensors, and dataclasses of them known to torch.export.
         example: inputs. The first dimension of each tensor may differ later, of each in its own
-            way, from two up; all others stay.
+            way; all else stays. A compiler takes one row for another graph's, but what it makes
+            for more computes one as well; no row, it does not.
         model_version: names the weights.
 
     Raises NotReady where there is no C++ compiler.
@@ -59,16 +60,14 @@ def flat(inputs: Iterable[object]) -> list[Tensor]:
     for one in inputs:
         if isinstance(one, Tensor):
             found.append(one)
-        else:
-            assert is_dataclass(one)
+        elif is_dataclass(one):
             found += flat([getattr(one, field.name) for field in fields(one)])
     return found
 
 
 def _compile(module: nn.Module, example: Sequence[object], path: Path) -> None:
     cpp_compiler()
-    # A few rows: a pool of slots has half a gigabyte, and nothing is read but shapes.
-    inputs = tree_map(lambda tensor: tensor[:FEW].clone(), tuple(example))
+    inputs = tree_map_only(Tensor, _few, tuple(example))
     shapes = ShapesCollection()
     for tensor in flat(inputs):
         shapes[tensor] = {0: Dim.DYNAMIC}
@@ -77,6 +76,11 @@ def _compile(module: nn.Module, example: Sequence[object], path: Path) -> None:
         built = f"{scratch}/{path.name}"
         torch._inductor.aoti_compile_and_package(program, package_path=built)
         os.replace(built, path)  # never half a file under its name
+
+
+def _few(tensor: Tensor) -> Tensor:
+    """Return some rows: a pool of slots has half a gigabyte, and nothing is read but shapes."""
+    return tensor[torch.arange(FEW, device=tensor.device) % len(tensor)]
 
 
 def _digest(example: Sequence[object], model_version: str) -> str:

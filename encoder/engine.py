@@ -13,7 +13,6 @@ from typing import cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from encoder.bundle import Bundle
@@ -21,10 +20,9 @@ from encoder.codebook import Codes, Floats
 from encoder.config import ModelConfig
 from encoder.items import NO_VECTOR, ItemState, ItemStates, ItemTower
 from encoder.passes import Compiling, Found, Route, light_routes, llm_routes
-from encoder.past import NOBODY
 from encoder.segment_rows import Memory, Row, as_tensors, no_block
 from encoder.texts import item_tokens
-from encoder.user_slots import Kept, UserName, UserSlots, write
+from encoder.user_slots import Kept, UserName, UserSlots
 from encoder.window_rows import WindowRow, as_windows
 from protos.segments import Columns
 
@@ -101,8 +99,8 @@ class Engine:
             where = Compiling(compiled_folder, bundle.model_version)
         self._light = light_routes(model, where)
         self._llm = llm_routes(model, where)
-        # A bank of no or one block would be another graph.
-        self._fillers = [no_block(self.config)] * 2 if where else []
+        # A bank of no block would be another graph.
+        self._fillers = [no_block(self.config)] if where else []
         self._item_shape = (self.config.n_kept, model.tower.llm.width)
 
     def encode_items(self, texts: Sequence[str], item_rows: Sequence[int]) -> EncodedItems:
@@ -207,7 +205,8 @@ class Engine:
         if not plan.closed_rows:
             return bank, ()
         rows, past = as_tensors(plan.closed_rows, self._users.segments, n_samples=0)
-        made = self.bundle.model.light(rows.to(self.device), bank, past).memory
+        read = past if past.n_tokens else None
+        made = self.bundle.model.light(rows.to(self.device), bank, read).memory
         return made if bank is None else torch.cat([bank, made]), made.cpu().numpy()
 
     def _open(self, rows: Sequence[Row], bank: Tensor | None, results: "_Results") -> None:
@@ -215,9 +214,7 @@ class Engine:
         for places, route in self._light.groups([row.n_new for row in rows]):
             some = [rows[place] for place in places]
             tensors, past = as_tensors(some, pool, n_samples=1, padding=route.padding)
-            found = route.compute(tensors.to(self.device), bank, past)
-            results.put(places, found)
-            self._write(pool, some, found.states, 1)
+            results.put(places, route.compute(tensors.to(self.device), bank, past))
 
     def _refine(
         self, users: Sequence[UserInput], held: Sequence[Kept], results: "_Results"
@@ -229,33 +226,18 @@ class Engine:
         ]
         for group, route in self._llm.groups([row.n_new for row in rows]):
             some, places = [rows[n] for n in group], [refined[n] for n in group]
-            results.put(places, self._window_pass(route, some, results.interests[places]))
+            results.put(places, self._window_pass(route, some, results.coarse(places)))
 
     def _window_pass(self, route: Route, rows: Sequence[WindowRow], coarse: Tensor) -> Found:
-        """Refine the coarse interests (R, K, D) of windows, and write what is new of them."""
-        pool = self._users.windows
-        windows = as_windows(rows, pool, self._item_shape, route.padding)
-        n_fillers = len(windows.counts) - len(rows)
-        found = route.compute(
+        """Refine the coarse interests (R, K, D) of windows, and keep what is new of them."""
+        windows = as_windows(rows, self._users.windows, self._item_shape, route.padding)
+        return route.compute(
             windows.kept,
             windows.is_kept,
-            F.pad(coarse, (0, 0, 0, 0, 0, n_fillers)).unsqueeze(1),
+            coarse.unsqueeze(1),
             windows.counts,
             windows.before,
         )
-        self._write(pool, rows, found.states, self.config.n_kept)
-        return found
-
-    def _write(
-        self, pool: Tensor, rows: Sequence[Row | WindowRow], states: Tensor, n_tokens: int
-    ) -> None:
-        """Write what is new of rows, n tokens an event or item, into their slots."""
-        named = [place for place, row in enumerate(rows) if row.slot != NOBODY]
-        if named:
-            slots = [rows[place].slot for place in named]
-            first = [rows[place].n_past * n_tokens for place in named]
-            slots_of, first_of = torch.tensor([slots, first], device=self.device)
-            write(pool, slots_of, first_of, states[named])
 
 
 class _Results:
@@ -266,10 +248,19 @@ class _Results:
         self.weight_logits = torch.zeros((n_users, config.n_interests), device=device)
 
     def put(self, places: Sequence[int], found: Found) -> None:
-        """Take what a pass found for some users; it may have more rows."""
-        chosen = torch.tensor(places, device=self.interests.device)
-        self.interests[chosen] = found.interests[: len(places)].float()
-        self.weight_logits[chosen] = found.weight_logits[: len(places)].float()
+        """Take what a pass found for some users."""
+        chosen = self._chosen(places)
+        self.interests[chosen] = found.interests.float()
+        self.weight_logits[chosen] = found.weight_logits.float()
+
+    def coarse(self, places: Sequence[int]) -> Tensor:
+        """Return the interests so far of some users."""
+        return self.interests[self._chosen(places)]
+
+    def _chosen(self, places: Sequence[int]) -> Tensor | slice:
+        if len(places) == len(self.interests):  # all of them, ascending
+            return slice(None)
+        return torch.tensor(places, device=self.interests.device)
 
 
 class _Plan:

@@ -5,6 +5,8 @@ thousand small operations for it. Compiled (FRESHET_ENCODER_COMPILE), such rows 
 shape but for their number, so that one graph of each pass serves them all. Windows that are cut
 back have a graph of their own: some user of a batch nearly always has one. Other rows, whose work
 outweighs the fixed cost, are computed as they are.
+
+What is new of a row is written behind its past by the pass itself: a compiler does that in place.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,12 +20,10 @@ from encoder.compiled import compiled, flat
 from encoder.light import Rows
 from encoder.llm import PastItems
 from encoder.model import Recommender
-from encoder.past import NO_PADDING, Padding, Past, stacked
+from encoder.past import NO_PADDING, Padding, Past
 from encoder.segment_rows import alike
 from encoder.unlocked import Run
 
-N_ROWS = 2
-"""A compiler makes a graph of its own for one row: a user alone gets an empty companion."""
 N_NEW = 4
 """Events that are new at most in rows of compiled passes: some come together, or while the user's
 refresh before is under way."""
@@ -35,7 +35,6 @@ class Found:
 
     interests: Tensor  # (R, K, D), unit length
     weight_logits: Tensor  # (R, K)
-    states: Tensor  # (R, layers, 2, H, n, head width): keys and values of what is new
 
 
 for kind in (Rows, Past, PastItems, Found):
@@ -49,9 +48,10 @@ class LightPass(nn.Module):
         super().__init__()
         self._light = model.light
 
-    def forward(self, rows: Rows, bank: Tensor | None, past: Past | None) -> Found:
-        found = self._light(rows, bank, past, with_memory=False)
-        return Found(found.coarse[:, 0], found.weight_logits[:, 0], stacked(found.events))
+    def forward(self, rows: Rows, bank: Tensor | None, past: Past) -> Found:
+        found = self._light(rows, bank, past if past.n_tokens else None, with_memory=False)
+        past.write(found.events)
+        return Found(found.coarse[:, 0], found.weight_logits[:, 0])
 
 
 class LlmPass(nn.Module):
@@ -67,10 +67,13 @@ class LlmPass(nn.Module):
         is_kept: Tensor,
         coarse: Tensor,
         counts: Tensor,
-        before: PastItems | None,
+        before: PastItems,
     ) -> Found:
-        found = self._refine(self._llm, kept, is_kept, coarse, counts, before)
-        return Found(found.interests[:, 0], found.weight_logits[:, 0], stacked(found.items))
+        past = before.past
+        read = before if past.n_tokens else None
+        found = self._refine(self._llm, kept, is_kept, coarse, counts, read)
+        past.write(found.items, n_tokens=kept.shape[2])
+        return Found(found.interests[:, 0], found.weight_logits[:, 0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +141,11 @@ class _Compiled:
 
 def light_routes(model: Recommender, compiling: Compiling | None) -> Routes:
     config = model.config
-    padding = Padding(N_ROWS, N_NEW, config.n_blocks, has_past=True)
+    padding = Padding(N_NEW, config.n_blocks, has_past=True)
     return Routes(LightPass(model), [padding], compiling)
 
 
 def llm_routes(model: Recommender, compiling: Compiling | None) -> Routes:
     cut_back = model.config.recent_size // 2
-    paddings = [Padding(N_ROWS, n_new, has_past=True) for n_new in sorted({N_NEW, cut_back})]
+    paddings = [Padding(n_new, has_past=True) for n_new in sorted({N_NEW, cut_back})]
     return Routes(LlmPass(model), paddings, compiling)

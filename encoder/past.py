@@ -18,7 +18,6 @@ KeysValues = tuple[Tensor, Tensor]
 class Padding:
     """Sizes that rows have at least, so that they come in few shapes."""
 
-    n_rows: int = 1
     n_new: int = 1
     """Events, or items."""
     n_blocks: int = 0
@@ -37,22 +36,29 @@ NOBODY = 0
 class Past:
     """Of R rows."""
 
-    pool: Tensor  # (slots, layers, 2, H, n, head width): keys and values
+    pool: Tensor  # (slots, layers, 2, H, room, head width): keys and values
     slots: Tensor  # (R,) int: each row's
     lengths: Tensor  # (R,) int: events, or items, that are good
-
-    @property
-    def n_tokens(self) -> int:
-        return self.pool.shape[4]
+    n_tokens: int
+    """The first places of a slot, of which some may be good."""
 
     def of_layer(self, layer: int) -> KeysValues:
-        keys, values = self.pool[:, layer][self.slots].unbind(dim=1)
+        """Return (R, H, n_tokens, head width) each."""
+        keys, values = self.pool[:, layer, :, :, : self.n_tokens][self.slots].unbind(dim=1)
         return keys, values
 
+    def write(self, layers: Sequence[KeysValues], n_tokens: int = 1) -> None:
+        """Write what is new behind what is good. Beyond a slot, all goes to its last place.
 
-def stacked(layers: Sequence[KeysValues]) -> Tensor:
-    """Return the keys and values of all layers, (R, layers, 2, H, n, head width)."""
-    return torch.stack([torch.stack(pair, dim=1) for pair in layers], dim=1)
+        Args:
+            layers: of each, (R, H, n, head width).
+            n_tokens: of an event, or item.
+        """
+        states = torch.stack([torch.stack(pair, dim=1) for pair in layers], dim=1)
+        behind = torch.arange(states.shape[4], device=states.device)
+        places = ((self.lengths * n_tokens).unsqueeze(1) + behind).clamp_max(self.pool.shape[4] - 1)
+        rows = states.permute(0, 4, 1, 2, 3, 5).to(self.pool.dtype)
+        self.pool[self.slots.unsqueeze(1), :, :, :, places] = rows
 
 
 def joined(past: KeysValues | None, new: KeysValues) -> KeysValues:

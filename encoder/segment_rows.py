@@ -42,15 +42,14 @@ class Row:
 
 def as_tensors(
     rows: Sequence[Row], pool: Tensor, *, n_samples: int, padding: Padding = NO_PADDING
-) -> tuple[Rows, Past | None]:
-    """Return rows on the CPU, and what was computed before, where that is or shall be padded.
+) -> tuple[Rows, Past]:
+    """Return rows on the CPU, and what was computed before.
 
     Args:
         pool: (slots, layers, 2, H, S + 1, head width)
         n_samples: 1 to read interests at the end of each segment, 0 for its memory alone.
-        padding: rows beyond those that there are have no events.
     """
-    n_rows = max(len(rows), padding.n_rows)
+    n_rows = len(rows)
     longest = max(padding.n_new, *(row.n_new for row in rows))
     n_prior = max(padding.n_blocks, *(len(row.prior) for row in rows))
     n_levels = rows[0].segment.codes.shape[1]
@@ -78,23 +77,17 @@ def as_tensors(
     return found, past_of(pool, slots, n_past, 1, padding)
 
 
-def past_of(
-    pool: Tensor, slots: Places, n_past: Places, n_tokens: int, padding: Padding
-) -> Past | None:
-    """Return the past of rows, or None where there is none.
+def past_of(pool: Tensor, slots: Places, n_past: Places, n_tokens: int, padding: Padding) -> Past:
+    """Return the past of rows.
 
     Args:
         slots: (R,)
         n_past: (R,) events or items.
         n_tokens: of each.
     """
-    if not padding.has_past:
-        longest = int(n_past.max())
-        if not longest:
-            return None
-        pool = pool[:, :, :, :, : longest * n_tokens]
-    device = pool.device
-    return Past(pool, torch.from_numpy(slots).to(device), torch.from_numpy(n_past).to(device))
+    n_read = pool.shape[4] if padding.has_past else int(n_past.max()) * n_tokens
+    slots_of, lengths = (torch.from_numpy(one).to(pool.device) for one in (slots, n_past))
+    return Past(pool, slots_of, lengths, n_read)
 
 
 def no_block(config: ModelConfig) -> Memory:

@@ -4,8 +4,8 @@
     windows    (slots, layers, 2, H, (R + 1) * t, head width)  of the window's tokens
 
 However many users a batch has, one operation reads what they left and one writes what is new. The
-last place of a slot takes what is only padding; slot 0 belongs to nobody and holds nothing: rows of
-which nothing is kept read and write there.
+last place of a slot takes what is only padding; slot 0 belongs to nobody: rows of which nothing is
+kept write there, and nothing of it counts.
 
 Nothing is trusted by name: beside its slot stands what its contents were computed from, and they
 are good as far as the next state begins with the same. A slot may be lost at any time.
@@ -92,7 +92,7 @@ class UserSlots:
         window = model.tower.llm.past_shape(n_tokens)
         self.slot_bytes = 4 * int(np.prod(segment) + np.prod(window))
         n_slots = n_bytes // self.slot_bytes
-        n_rows = max(n_slots + 1, 2)  # what is compiled wants two
+        n_rows = n_slots + 1
         self.segments = _zeros((n_rows, *segment), device)
         self.windows = _zeros((n_rows, *window), device)
         self._free = list(range(n_slots, NOBODY, -1))
@@ -160,9 +160,9 @@ class UserSlots:
         """Give slots back with contents that nobody knows, cleared: what is not visible counts for
         nothing, unless it is not a number."""
         for one in held:
+            self.segments[one.slot].zero_()
+            self.windows[one.slot].zero_()
             if one.slot != NOBODY:
-                self.segments[one.slot].zero_()
-                self.windows[one.slot].zero_()
                 self._free.append(one.slot)
 
 
@@ -171,15 +171,3 @@ def _zeros(shape: tuple[int, ...], device: torch.device) -> Tensor:
     if device.type == "cpu":
         return torch.from_numpy(np.zeros(shape, np.float32))
     return torch.zeros(shape, device=device)
-
-
-def write(pool: Tensor, slots: Tensor, first: Tensor, states: Tensor) -> None:
-    """Write the states (R, layers, 2, H, n, head width) of n tokens a row into its slot.
-
-    Args:
-        slots: (R,)
-        first: (R,), the place of the first token; tokens beyond a slot go to its last place.
-    """
-    places = first.unsqueeze(1) + torch.arange(states.shape[4], device=pool.device)
-    last = pool.shape[4] - 1
-    pool[slots.unsqueeze(1), :, :, :, places.clamp_max(last)] = states.permute(0, 4, 1, 2, 3, 5)

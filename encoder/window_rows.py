@@ -1,5 +1,6 @@
 """Windows of recent items of some users, as the tensors that the LLM's pass reads."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ class Windows:
     kept: Tensor  # (R, n, t, F) shallow states of items that are new
     is_kept: Tensor  # (R, n, t) bool
     counts: Tensor  # (R, 1): items, new or not
-    before: PastItems | None
+    before: PastItems
 
 
 def as_windows(
@@ -49,39 +50,33 @@ def as_windows(
     Args:
         pool: (slots, layers, 2, H, (R + 1) * t, head width)
         item_shape: t tokens, F
-        padding: rows beyond those that there are have no items.
     """
     device, n_kept = pool.device, item_shape[0]
-    n_rows = max(len(rows), padding.n_rows)
+    n_rows = len(rows)
     counts, n_past, slots = np.zeros((3, n_rows), np.int64)
     for place, row in enumerate(rows):
         counts[place], n_past[place], slots[place] = len(row.items), row.n_past, row.slot
     new = [row.items[row.n_past :] for row in rows]
-    is_kept = _is_kept(new, n_rows, padding.n_new, n_kept)
-    kept = pool.new_zeros((*is_kept.shape[:2], *item_shape))
-    if states := [item.kept for items in new for item in items]:
-        places = [(row, place) for row, items in enumerate(new) for place in range(len(items))]
-        kept[tuple(torch.tensor(places, device=device).T)] = torch.stack(states)
+    is_kept = _is_kept(new, padding.n_new, n_kept)
+    # One operation, whatever the rows: alone, each costs more than what it moves.
+    nothing, n_items = [pool.new_zeros(item_shape)], is_kept.shape[1]
+    states = [[item.kept for item in items] + nothing * (n_items - len(items)) for items in new]
+    kept = torch.stack(list(itertools.chain.from_iterable(states)))
     past = past_of(pool, slots, n_past, n_kept, padding)
-    before = None
-    if past is not None:
-        old = [row.items[: row.n_past] for row in rows]
-        were_kept = _is_kept(old, n_rows, past.n_tokens // n_kept, n_kept)
-        before = PastItems(past, torch.from_numpy(were_kept).to(device))
+    old = [row.items[: row.n_past] for row in rows]
+    were_kept = _is_kept(old, past.n_tokens // n_kept, n_kept)
     return Windows(
-        kept,
+        kept.view(n_rows, n_items, *item_shape),
         torch.from_numpy(is_kept).to(device),
         torch.from_numpy(counts[:, None]).to(device),
-        before,
+        PastItems(past, torch.from_numpy(were_kept).to(device)),
     )
 
 
-def _is_kept(
-    rows: Sequence[Sequence[ItemState]], n_rows: int, n_items: int, n_kept: int
-) -> np.ndarray:
-    """Return which tokens there are, (n_rows, n_items or more, t) bool."""
+def _is_kept(rows: Sequence[Sequence[ItemState]], n_items: int, n_kept: int) -> np.ndarray:
+    """Return which tokens there are, (R, n_items or more, t) bool."""
     longest = max(n_items, *map(len, rows))
-    n_tokens = np.zeros((n_rows, longest, 1), np.int64)
+    n_tokens = np.zeros((len(rows), longest, 1), np.int64)
     for place, items in enumerate(rows):
         n_tokens[place, : len(items), 0] = [item.n_tokens for item in items]
     found: np.ndarray = np.arange(n_kept) >= n_kept - n_tokens

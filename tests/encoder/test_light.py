@@ -207,7 +207,7 @@ def test_every_token_sees_something_even_in_an_empty_segment(n_memory, n_past):
     past = None
     if n_past is not None:
         pool = torch.zeros(2, config.light_layers, 2, config.light_heads, 3, 8)
-        past = Past(pool, torch.tensor([1]), torch.tensor([n_past]))
+        past = Past(pool, torch.tensor([1]), torch.tensor([n_past]), 3)
 
     assert visible_keys(empty, n_memory, config, past).any(dim=-1).all()
 

@@ -51,7 +51,9 @@ def test_every_token_sees_something_even_where_all_is_padding(n_kept, n_before):
     if n_before is not None:
         pool = torch.zeros(2, 2, 2, 1, 2 * n_kept, 8)
         were_kept = torch.zeros(1, 2, n_kept, dtype=torch.bool)
-        before = PastItems(Past(pool, torch.tensor([1]), torch.tensor([n_before])), were_kept)
+        before = PastItems(
+            Past(pool, torch.tensor([1]), torch.tensor([n_before]), 2 * n_kept), were_kept
+        )
 
     layout = row_layout(is_kept, counts, 2, before)
 
