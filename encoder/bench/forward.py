@@ -42,9 +42,9 @@ def forward_ms(engine: Engine, user: UserInput) -> float:
     return round(1000 * float(np.median(times)), 3)
 
 
-def whole_history(served: Served, bundle: Bundle, n_events: int) -> UserInput:
+def whole_history(served: Served, bundle: Bundle, n_events: int, seed: int = 0) -> UserInput:
     """Return a user of random events of whom nothing is known; with fewer, the first of those."""
-    rows = np.random.default_rng(0).integers(0, len(bundle.catalogue.item_ids), n_events)
+    rows = np.random.default_rng(seed).integers(0, len(bundle.catalogue.item_ids), n_events)
     actions, gaps = np.full(n_events, 3, np.uint8), np.zeros(n_events, np.uint16)
     history = History("u", rows, actions, gaps, np.arange(n_events))
     return served.user_input(history, refine=True)

@@ -2,26 +2,29 @@
 [FOLDER]` prints it, and the bytes that are kept of a user; with the folder of compiled passes,
 compiled.
 
-Prebuilt batches of users with 2,048 events and some, each gone on from by one event: what a worker
-could do at most, if answering, checking and queueing cost nothing.
+Prebuilt batches of users with 2,048 events and some, who go on event by event until each one's
+window was cut back once: what a worker could do at most, if answering, checking and queueing cost
+nothing.
 """
 
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from encoder.bench.forward import whole_history
-from encoder.bundle import load_bundle
+from encoder.bundle import Bundle, load_bundle
 from encoder.engine import Engine, UserInput
 from encoder.evaluate import Served
 from encoder.user_slots import UserSlots
 from infra.malloc import keep_freed_memory
 
-N_EVENTS, N_OFFSETS = 2_048 + 8, 100
+OPEN = 8
+N_EVENTS = 2_048 + OPEN
 SLOT_BYTES = 256 << 20
 LEAST_S = 3.0
 
@@ -29,36 +32,44 @@ LEAST_S = 3.0
 def main() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
-    bundle = load_bundle(Path(sys.argv[1]))
+    bundle, n_users = load_bundle(Path(sys.argv[1])), int(sys.argv[2])
     slots = UserSlots(bundle.model, torch.device("cpu"), n_bytes=SLOT_BYTES)
     folder = Path(sys.argv[3]) if sys.argv[3:] else None
-    engine, served = Engine(bundle, users=slots, compiled_folder=folder), Served(bundle)
-    users = []
-    for place in range(int(sys.argv[2])):
-        n_events = N_EVENTS + place % N_OFFSETS
-        before, after = (
-            replace(whole_history(served, bundle, n), name=("default", str(place)))
-            for n in (n_events, n_events + 1)
-        )
-        users.append(gone_on(engine, before, after))
-    engine.refresh(users)
-    start, n_done = time.perf_counter(), 0
-    while time.perf_counter() < start + LEAST_S:
-        engine.refresh(users)  # all but the newest event and item is kept: it is new every time
-        n_done += len(users)
-    blocks = bundle.config.n_blocks * bundle.config.block_bytes
+    engine = Engine(bundle, users=slots, compiled_folder=folder)
+    served = Served(bundle)
+    states = [user_states(engine, served, bundle, place) for place in range(n_users)]
+    first, *turns = zip(*states, strict=True)
+    seconds, n_done = 0.0, 0
+    for users in turns:  # whatever is done once is done now
+        engine.refresh(users)
+    while seconds < LEAST_S:
+        engine.refresh(first)  # back to where they were, uncounted
+        start = time.perf_counter()
+        for users in turns:
+            engine.refresh(users)
+        seconds += time.perf_counter() - start
+        n_done += len(turns) * n_users
     found = {
-        "users_per_s": n_done / (time.perf_counter() - start),
-        "user_bytes": slots.slot_bytes + blocks,
+        "users_per_s": n_done / seconds,
+        "user_bytes": slots.slot_bytes + bundle.config.n_blocks * bundle.config.block_bytes,
     }
     print(json.dumps(found))
 
 
-def gone_on(engine: Engine, before: UserInput, after: UserInput) -> UserInput:
-    """Return a user after one more event, with the blocks that the refresh before made."""
-    digests = [place.to_bytes(16, "big") for place in range(len(before.blocks))]
-    (first,) = engine.refresh([replace(before, digests=digests)])
-    return replace(after, blocks=first.memories, digests=digests)
+def user_states(engine: Engine, served: Served, bundle: Bundle, place: int) -> Sequence[UserInput]:
+    """Return one of many users event by event; no segment closes meanwhile."""
+    n_more = bundle.config.recent_size // 2
+    first = N_EVENTS + place % (bundle.config.segment_size - OPEN - n_more)
+    before, *after = (
+        whole_history(served, bundle, first + n, seed=place) for n in range(n_more + 1)
+    )
+    digests = [f"{place:8}{n:8}".encode() for n in range(len(before.blocks))]
+    (known,) = engine.refresh([before])
+    name = ("default", str(place))
+    return [
+        replace(user, name=name, blocks=known.memories, digests=digests)
+        for user in (before, *after)
+    ]
 
 
 if __name__ == "__main__":

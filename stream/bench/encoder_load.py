@@ -3,7 +3,8 @@
 Users with 2,048 events and some get events one by one; callers send prebuilt requests, each for
 users of its own, the next one when the one before is answered. Users a second, against
 
-    the bare model step on prebuilt batches, in a process of its own (encoder/bench/step.py)
+    the bare model step on prebuilt batches of all of them, in a process of its own, cut-backs of
+        windows among it as among the requests (encoder/bench/step.py)
     the same encoder that computes one user at a time       -> what batching gains
     the same encoder without caches, sent what it then lacks -> what caches gain
 
