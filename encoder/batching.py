@@ -7,16 +7,23 @@ waits at most `max_wait_ms` for company. The queue is bounded: what is beyond it
 with a hint when to come back. A job whose deadline has passed, or whose caller has gone, is dropped
 before it costs anything. A batch that fails is computed again job by job, so that one bad job harms
 no other. When no job waits, work that can wait gets its turn, a bit at a time.
+
+    event loop                     executor
+    submit: append to the queue -> turn: take a batch, compute it
+    wake those who wait         <- deliver; while jobs wait, queue another turn
+
+Lanes that share an executor take turns on it.
 """
 
 import asyncio
 import itertools
+import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
@@ -58,6 +65,9 @@ class _Job(Generic[In, Out]):
     done: asyncio.Future[Sequence[Out]]
 
 
+_Answer: TypeAlias = tuple[_Job[In, Out], Sequence[Out] | Exception]
+
+
 class Chores(Protocol):
     """Work that can wait, bit by bit."""
 
@@ -97,10 +107,15 @@ class Batcher(Generic[In, Out]):
         self._max_queued, self._chores = max_queued, chores
         self._jobs: deque[_Job[In, Out]] = deque()
         self._n_queued = 0
+        self._lock = threading.Lock()
+        self._is_busy = False
+        """Whether a turn is under way, or will be."""
+        self._is_closed = False
         self._queued = QUEUED.labels(lane)
         self._queue_seconds = QUEUE_SECONDS.labels(lane)
-        self._arrived = asyncio.Event()
-        self._task = asyncio.create_task(self._run())
+        self._batch_size = BATCH_SIZE.labels(lane)
+        self._compute_seconds = COMPUTE_SECONDS.labels(lane)
+        self._loop = asyncio.get_running_loop()
 
     def reserve(self, n_items: int) -> None:
         """Raise Overloaded when `n_items` more would not fit."""
@@ -126,6 +141,7 @@ class Batcher(Generic[In, Out]):
         """
         self.reserve(len(items))
         parts = [self._enqueue(*part, deadline) for part in self._within(items, n_tokens)]
+        self._wake()
         # Each future and task that stands between costs a round of the event loop.
         return parts[0] if len(parts) == 1 else _joined(parts)
 
@@ -145,56 +161,80 @@ class Batcher(Generic[In, Out]):
     def _enqueue(
         self, items: Sequence[In], n_tokens: int, deadline: float | None
     ) -> "asyncio.Future[Sequence[Out]]":
-        done: asyncio.Future[Sequence[Out]] = asyncio.get_running_loop().create_future()
-        self._jobs.append(_Job(items, n_tokens, deadline, time.monotonic(), done))
+        done: asyncio.Future[Sequence[Out]] = self._loop.create_future()
         self._count(len(items))
-        self._arrived.set()
+        self._jobs.append(_Job(items, n_tokens, deadline, time.monotonic(), done))
         return done
 
     def _count(self, n_items: int) -> None:
-        self._n_queued += n_items
-        self._queued.set(self._n_queued)
+        with self._lock:
+            self._n_queued += n_items
+            self._queued.set(self._n_queued)
 
     async def close(self) -> None:
         """Stop; jobs that wait are cancelled."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        for job in self._jobs:
-            job.done.cancel()
+        self._is_closed = True
+        while self._jobs:
+            self._jobs.popleft().done.cancel()
 
-    async def _run(self) -> None:
-        while True:
-            if self._chores is not None and self._chores.is_due() and not await self._is_busy():
-                await self._do(self._chores)
-                continue
-            await self._arrived.wait()
-            if self._max_wait_s and self._n_waiting_tokens() < self._max_tokens:
-                await asyncio.sleep(self._max_wait_s)
-            while batch := self._take():
-                await self._answer(batch)
-            self._arrived.clear()
+    def _wake(self) -> None:
+        """See to it that there is a turn."""
+        with self._lock:
+            if self._is_busy:
+                return  # its end finds the new jobs
+            self._is_busy = True
+        n_tokens = sum(job.n_tokens for job in self._jobs)
+        if self._max_wait_s and n_tokens < self._max_tokens:
+            self._loop.call_later(self._max_wait_s, self._queue, self._turn)
+        else:
+            self._queue(self._turn)
 
-    async def _is_busy(self) -> bool:
-        """Return whether a job arrives before long."""
+    def _queue(self, turn: Callable[[], None]) -> None:
+        """Queue a turn behind those of other lanes."""
+        if not self._is_closed:
+            self._executor.submit(turn)
+
+    def _turn(self) -> None:
+        """Compute a batch, and come again while jobs wait; on the executor, for on the event loop
+        the next batch would wait for all that the loop has to do."""
+        batch, answers = self._take()
+        if batch:
+            answers += self._answers(batch)
+        self._loop.call_soon_threadsafe(_deliver, answers)
+        self._rest()
+
+    def _rest(self) -> None:
+        """End a turn, on the executor."""
+        with self._lock:
+            self._is_busy = bool(self._jobs)
+        if self._is_busy:
+            self._queue(self._turn)
+        elif self._chores is not None:
+            self._loop.call_soon_threadsafe(self._loop.call_later, IDLE_AFTER_S, self._tidy)
+
+    def _tidy(self) -> None:
+        """Do what can wait, if no job has come since."""
+        assert self._chores is not None
+        with self._lock:
+            if self._is_busy or not self._chores.is_due():
+                return
+            self._is_busy = True
+        self._queue(self._do_chores)
+
+    def _do_chores(self) -> None:
+        assert self._chores is not None
         try:
-            await asyncio.wait_for(self._arrived.wait(), IDLE_AFTER_S)
-        except TimeoutError:
-            return False
-        return True
-
-    async def _do(self, chores: Chores) -> None:
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._executor, chores.do)
+            self._chores.do()
         except Exception:
             log.exception("chores_failed", lane=self._lane)
+        self._rest()
 
-    def _n_waiting_tokens(self) -> int:
-        return sum(job.n_tokens for job in self._jobs)
-
-    def _take(self) -> list[_Job[In, Out]]:
-        """Pop the oldest jobs that fit the budget, dropping those nobody waits for."""
+    def _take(self) -> tuple[list[_Job[In, Out]], list[_Answer[In, Out]]]:
+        """Pop the oldest jobs that fit the budget, but for those nobody waits for, and refuse what
+        is too late."""
         now = time.monotonic()
         batch: list[_Job[In, Out]] = []
+        refused: list[_Answer[In, Out]] = []
         n_tokens = 0
         while self._jobs:
             job = self._jobs[0]
@@ -206,40 +246,40 @@ class Batcher(Generic[In, Out]):
                 REFUSED.labels(self._lane, "cancelled").inc(len(job.items))
             elif job.deadline is not None and now >= job.deadline:
                 REFUSED.labels(self._lane, "too_late").inc(len(job.items))
-                job.done.set_exception(TooLate("the deadline passed in the encoder's queue"))
+                refused.append((job, TooLate("the deadline passed in the encoder's queue")))
             else:
                 batch.append(job)
                 n_tokens += job.n_tokens
                 self._queue_seconds.observe(now - job.arrived)
-        return batch
+        return batch, refused
 
-    async def _answer(self, batch: list[_Job[In, Out]]) -> None:
+    def _answers(self, batch: list[_Job[In, Out]]) -> list[_Answer[In, Out]]:
         items = [item for job in batch for item in job.items]
-        BATCH_SIZE.labels(self._lane).observe(len(items))
-        loop = asyncio.get_running_loop()
+        self._batch_size.observe(len(items))
         try:
-            with COMPUTE_SECONDS.labels(self._lane).time():
-                outs = await loop.run_in_executor(self._executor, self._compute, items)
+            with self._compute_seconds.time():
+                outs = self._compute(items)
         except Exception as error:
             if len(batch) == 1:
-                _fail(batch[0], error)
-                return
+                return [(batch[0], error)]
             log.exception("batch_failed", lane=self._lane, n_jobs=len(batch))
-            for job in batch:
-                await self._answer([job])
-            return
-        first = 0
-        for job in batch:
-            last = first + len(job.items)
-            if not job.done.done():
-                job.done.set_result(outs[first:last])
-            first = last
+            return [answer for job in batch for answer in self._answers([job])]
+        ends = itertools.accumulate(len(job.items) for job in batch)
+        return [
+            (job, outs[end - len(job.items) : end]) for job, end in zip(batch, ends, strict=True)
+        ]
+
+
+def _deliver(answers: Sequence[_Answer[In, Out]]) -> None:
+    """Wake those who wait, on the event loop."""
+    for job, answer in answers:
+        if job.done.done():
+            continue
+        if isinstance(answer, Exception):
+            job.done.set_exception(answer)
+        else:
+            job.done.set_result(answer)
 
 
 async def _joined(parts: "Sequence[asyncio.Future[Sequence[Out]]]") -> list[Out]:
     return list(itertools.chain.from_iterable(await asyncio.gather(*parts)))
-
-
-def _fail(job: _Job[In, Out], error: Exception) -> None:
-    if not job.done.done():
-        job.done.set_exception(error)

@@ -1,6 +1,7 @@
 """The encoder worker: `python -m encoder.server`. One process, one model, one thread for torch."""
 
 import asyncio
+import gc
 from typing import Any
 
 import grpc.aio
@@ -54,6 +55,7 @@ async def serve(shared: SharedSettings, settings: EncoderSettings) -> None:
         await worker.warm_up()
         if feed is not None:
             await _first(stop, feed.failed, asyncio.ensure_future(feed.catch_up()))
+        gc.freeze()  # what stays for ever is not looked at again and again
         if not stop.done():
             await server.set_serving()
         await _first(stop, *([feed.failed] if feed else []))

@@ -3,8 +3,8 @@
 Users with 2,048 events and some get events one by one; callers send prebuilt requests, each for
 users of its own, the next one when the one before is answered. Users a second, against
 
-    the bare model step on prebuilt batches of all of them, in a process of its own, cut-backs of
-        windows among it as among the requests (encoder/bench/step.py)
+    the bare model step on prebuilt batches, in a process of its own, with as many windows cut back
+        as the requests have (encoder/bench/step.py)
     the same encoder that computes one user at a time       -> what batching gains
     the same encoder without caches, sent what it then lacks -> what caches gain
 
@@ -40,13 +40,17 @@ from stream.bench.reader import (
 from stream.encoder_client import EncoderClient
 from stream.model_process import serve_bundle
 
-N_USERS, N_CALLERS = 64, 8
+N_USERS, N_CALLERS = 128, 16
+BATCH = N_USERS // 2
+"""While half of the callers wait for a batch, the others' requests gather for the next."""
 N_TURNS, QUICK_TURNS = 48, 12
 N_CALLERS_WITHIN = (1, 2, 4, 8, 16, 32, 64)
 """Of one user each."""
 P99_MS = 50
 TIERS = {"light": TIER_LIGHT, "refined": TIER_REFINED}
 N_EVENTS, FIRST_OPEN = 2_048, 8
+ROOM = Shape().segment_size - FIRST_OPEN - N_TURNS
+"""No segment closes: its block would be asked for, which a prebuilt request cannot answer."""
 BARS = {"share_of_bare_step": ">= 0.6", "batching_gain": ">= 3", "cache_gain": ">= 5"}
 NO_CACHES = {"max_cached_user_bytes": 1, "max_cached_block_bytes": 1, "max_cached_items": 1}
 
@@ -97,7 +101,7 @@ async def _rates(
     users = [f"u{place}" for place in range(N_USERS)]
     with console.status("growing histories"):
         for place, user in enumerate(users):
-            reader.grow(user, N_EVENTS + FIRST_OPEN + place)
+            reader.grow(user, N_EVENTS + FIRST_OPEN + place % ROOM)
             for way in ways:
                 await way.refresh(user)
     named, whole = _prebuilt(reader, ways[0].fill, users, texts, n_turns)
@@ -174,9 +178,9 @@ async def _within(
 
 
 def _bare_step(bundle: Path) -> dict[str, float]:
-    """Return users a second without serving, in batches as large as the callers' together, and the
-    bytes that a worker keeps of one user."""
-    words = [str(bundle), str(N_USERS), str(compiled_folder())]
+    """Return users a second without serving, in batches as large as the worker's, and the bytes
+    that a worker keeps of one user."""
+    words = [str(bundle), str(BATCH), str(compiled_folder())]
     command = [sys.executable, "-m", "encoder.bench.step", *words]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False, text=True)
     if done.returncode:
