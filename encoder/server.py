@@ -44,13 +44,13 @@ async def serve(shared: SharedSettings, settings: EncoderSettings) -> None:
     server = GrpcServer(settings.listen, [service_of(servicer)])
     stop_metrics = serve_metrics(settings.metrics_port)
     feed = None
-    if settings.follow_items:
-        topics = Topics(shared.topic_prefix)
-        await asyncio.to_thread(
-            ensure_topics, shared.kafka_bootstrap, topics, n_partitions=shared.n_partitions
-        )
-        feed = ItemFeed(worker, shared.kafka_bootstrap, topics.items)
     try:
+        if settings.follow_items:
+            topics = Topics(shared.topic_prefix)
+            await asyncio.to_thread(
+                ensure_topics, shared.kafka_bootstrap, topics, n_partitions=shared.n_partitions
+            )
+            feed = ItemFeed(worker, shared.kafka_bootstrap, topics.items)
         await server.start()
         await worker.warm_up()
         if feed is not None:

@@ -44,6 +44,54 @@ async def batcher(doubler):
         await batcher.close()
 
 
+async def test_lanes_of_one_thread_take_turns(doubler):
+    with ThreadPoolExecutor(1) as thread:
+        many, few = (
+            Batcher(lane, doubler, thread, max_tokens=1, max_wait_ms=0, max_queued=20)
+            for lane in ("many", "few")
+        )
+        doubler.go.clear()
+        waiting = [one(many, n) for n in range(5)]
+        await asyncio.sleep(0.05)  # the first of them is computed now
+        waiting.append(one(few, 100))
+        await asyncio.sleep(0)
+        doubler.go.set()
+        await asyncio.gather(*waiting)
+        for lane in (many, few):
+            await lane.close()
+
+    assert doubler.batches.index([100]) <= 2
+
+
+async def test_the_next_batch_does_not_wait_for_a_busy_event_loop(batcher, doubler):
+    doubler.go.clear()
+    waiting = [one(batcher, n, 10) for n in range(3)]
+    await asyncio.sleep(0.05)
+    doubler.go.set()
+
+    gives_up_at = time.monotonic() + 5
+    while len(doubler.batches) < 3 and time.monotonic() < gives_up_at:
+        time.sleep(0.01)  # the loop has other things to do
+
+    assert doubler.batches == [[0], [1], [2]]
+    await asyncio.gather(*waiting)
+
+
+async def test_who_waits_when_it_closes_is_told(batcher, doubler):
+    doubler.go.clear()
+    first = one(batcher, 1, 10)
+    await asyncio.sleep(0.05)
+    second = one(batcher, 2, 10)
+    await asyncio.sleep(0)
+
+    await batcher.close()
+
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    doubler.go.set()
+    assert await first == [2]
+
+
 async def test_jobs_that_wait_together_share_a_batch(batcher, doubler):
     found = await asyncio.gather(*(one(batcher, n) for n in range(5)))
 

@@ -341,6 +341,22 @@ def test_numbers_that_overflow_harm_neither_others_nor_who_comes_after():
         assert_same(output, engine.refresh([from_scratch(state)])[0])
 
 
+def test_what_overflowed_in_nobodys_slot_harms_nobody():
+    engine = make_engine(n_bytes=slots_for(2))
+    with torch.no_grad():
+        engine.bundle.model.light.action.weight[UNHEARD_OF] = torch.inf
+    known, stranger = User(engine, seed=1), User(engine, seed=2)
+    engine.refresh([known.state(5)])
+    state = from_scratch(stranger.state(3))
+    actions = np.full_like(state.open_segment.actions, UNHEARD_OF)
+    poisoned = replace(state, open_segment=replace(state.open_segment, actions=actions))
+
+    assert not engine.refresh([poisoned])[0].is_finite
+
+    found, _ = engine.refresh([state, known.state(6)])  # a past beside it: his slot is read, too
+    assert_same(found, engine.refresh([state])[0])
+
+
 def test_groups_of_alike_sizes_waste_at_most_half_and_lose_nobody():
     sizes = np.random.default_rng(0).integers(0, 128, 200).tolist()
 
