@@ -30,6 +30,12 @@ def one(batcher, number, n_tokens=1, deadline=None):
     return asyncio.ensure_future(batcher.submit([number], [n_tokens], deadline))
 
 
+def hold_the_loop(until):
+    gives_up_at = time.monotonic() + 5
+    while not until() and time.monotonic() < gives_up_at:
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def doubler():
     return Doubler()
@@ -69,9 +75,7 @@ async def test_the_next_batch_does_not_wait_for_a_busy_event_loop(batcher, doubl
     await asyncio.sleep(0.05)
     doubler.go.set()
 
-    gives_up_at = time.monotonic() + 5
-    while len(doubler.batches) < 3 and time.monotonic() < gives_up_at:
-        time.sleep(0.01)  # the loop has other things to do
+    hold_the_loop(until=lambda: len(doubler.batches) == 3)
 
     assert doubler.batches == [[0], [1], [2]]
     await asyncio.gather(*waiting)
