@@ -107,10 +107,12 @@ class Batcher(Generic[In, Out]):
         self._max_queued, self._chores = max_queued, chores
         self._jobs: deque[_Job[In, Out]] = deque()
         self._n_queued = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._is_busy = False
         """Whether a turn is under way, or will be."""
         self._is_closed = False
+        self._idle: asyncio.TimerHandle | None = None
+        """Counts the time without a job."""
         self._queued = QUEUED.labels(lane)
         self._queue_seconds = QUEUE_SECONDS.labels(lane)
         self._batch_size = BATCH_SIZE.labels(lane)
@@ -174,11 +176,16 @@ class Batcher(Generic[In, Out]):
     async def close(self) -> None:
         """Stop; jobs that wait are cancelled."""
         self._is_closed = True
-        while self._jobs:
-            self._jobs.popleft().done.cancel()
+        with self._lock:  # a turn that takes its batch shall find the queue as it was, or empty
+            jobs = list(self._jobs)
+            self._jobs.clear()
+        for job in jobs:
+            job.done.cancel()
 
     def _wake(self) -> None:
         """See to it that there is a turn."""
+        if self._idle is not None:
+            self._idle.cancel()
         with self._lock:
             if self._is_busy:
                 return  # its end finds the new jobs
@@ -210,7 +217,13 @@ class Batcher(Generic[In, Out]):
         if self._is_busy:
             self._queue(self._turn)
         elif self._chores is not None:
-            self._loop.call_soon_threadsafe(self._loop.call_later, IDLE_AFTER_S, self._tidy)
+            self._loop.call_soon_threadsafe(self._fall_idle)
+
+    def _fall_idle(self) -> None:
+        """Start counting the time without a job."""
+        if self._idle is not None:
+            self._idle.cancel()
+        self._idle = self._loop.call_later(IDLE_AFTER_S, self._tidy)
 
     def _tidy(self) -> None:
         """Do what can wait, if no job has come since."""
@@ -236,21 +249,22 @@ class Batcher(Generic[In, Out]):
         batch: list[_Job[In, Out]] = []
         refused: list[_Answer[In, Out]] = []
         n_tokens = 0
-        while self._jobs:
-            job = self._jobs[0]
-            if batch and n_tokens + job.n_tokens > self._max_tokens:
-                break
-            self._jobs.popleft()
-            self._count(-len(job.items))
-            if job.done.done():
-                REFUSED.labels(self._lane, "cancelled").inc(len(job.items))
-            elif job.deadline is not None and now >= job.deadline:
-                REFUSED.labels(self._lane, "too_late").inc(len(job.items))
-                refused.append((job, TooLate("the deadline passed in the encoder's queue")))
-            else:
-                batch.append(job)
-                n_tokens += job.n_tokens
-                self._queue_seconds.observe(now - job.arrived)
+        with self._lock:
+            while self._jobs:
+                job = self._jobs[0]
+                if batch and n_tokens + job.n_tokens > self._max_tokens:
+                    break
+                self._jobs.popleft()
+                self._count(-len(job.items))
+                if job.done.done():
+                    REFUSED.labels(self._lane, "cancelled").inc(len(job.items))
+                elif job.deadline is not None and now >= job.deadline:
+                    REFUSED.labels(self._lane, "too_late").inc(len(job.items))
+                    refused.append((job, TooLate("the deadline passed in the encoder's queue")))
+                else:
+                    batch.append(job)
+                    n_tokens += job.n_tokens
+                    self._queue_seconds.observe(now - job.arrived)
         return batch, refused
 
     def _answers(self, batch: list[_Job[In, Out]]) -> list[_Answer[In, Out]]:

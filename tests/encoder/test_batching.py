@@ -1,4 +1,5 @@
 import asyncio
+import collections
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -94,6 +95,28 @@ async def test_who_waits_when_it_closes_is_told(batcher, doubler):
         await second
     doubler.go.set()
     assert await first == [2]
+
+
+async def test_closing_while_a_turn_takes_its_batch_leaves_nobody_waiting(batcher, doubler):
+    class Closing(collections.deque):
+        """Has the batcher closed meanwhile when a turn looks at its second job."""
+
+        def __getitem__(self, place):
+            looked.append(place)
+            if len(looked) == 2:
+                closer.start()
+                closer.join(0.05)  # it waits for the turn, or has emptied the queue
+            return super().__getitem__(place)
+
+    looked, closer = [], threading.Thread(target=asyncio.run, args=(batcher.close(),))
+    batcher._jobs = Closing()
+    waiting = [one(batcher, n) for n in range(3)]
+
+    done, pending = await asyncio.wait(waiting, timeout=5)
+
+    closer.join()
+    assert len(done) == 3
+    assert not pending
 
 
 async def test_jobs_that_wait_together_share_a_batch(batcher, doubler):
