@@ -8,11 +8,12 @@ with a hint when to come back. A job whose deadline has passed, or whose caller 
 before it costs anything. A batch that fails is computed again job by job, so that one bad job harms
 no other. When no job waits, work that can wait gets its turn, a bit at a time.
 
-    event loop                     executor
-    submit: append to the queue -> turn: take a batch, compute it
-    wake those who wait         <- deliver; while jobs wait, queue another turn
+    event loop                     thread
+    submit: append to the queue -> turn: take a batch, prepare it
+    wake those who wait         <- let the answers of the batch before go
+                                   compute; while jobs wait, queue another turn, else let go
 
-Lanes that share an executor take turns on it.
+Lanes that share a thread take turns on it.
 """
 
 import asyncio
@@ -21,17 +22,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
+from encoder.lane_thread import Answer, Job, LaneThread
 from infra.metrics import LATENCY_BUCKETS_S
 from protos.errors import Overloaded, TooLate
 
 In = TypeVar("In")
+Ready = TypeVar("Ready")
 Out = TypeVar("Out")
 
 IDLE_AFTER_S = 0.005
@@ -55,19 +56,6 @@ COMPUTE_SECONDS = Histogram(
 )
 
 
-@dataclass(slots=True)
-class _Job(Generic[In, Out]):
-    items: Sequence[In]
-    n_tokens: int
-    deadline: float | None
-    """time.monotonic()"""
-    arrived: float
-    done: asyncio.Future[Sequence[Out]]
-
-
-_Answer: TypeAlias = tuple[_Job[In, Out], Sequence[Out] | Exception]
-
-
 class Chores(Protocol):
     """Work that can wait, bit by bit."""
 
@@ -75,17 +63,18 @@ class Chores(Protocol):
         """Return whether there is any; asked on the event loop."""
 
     def do(self) -> None:
-        """Do a bit of it, on the executor; what fails is not due again."""
+        """Do a bit of it, on the thread; what fails is not due again."""
 
 
-class Batcher(Generic[In, Out]):
-    """One lane of work. Make it inside the running loop; lanes may share an executor."""
+class Batcher(Generic[In, Ready, Out]):
+    """One lane of work. Make it inside the running loop."""
 
     def __init__(
         self,
         lane: str,
-        compute: Callable[[Sequence[In]], Sequence[Out]],
-        executor: Executor,
+        prepare: Callable[[Sequence[In]], Sequence[Ready]],
+        compute: Callable[[Sequence[Ready]], Sequence[Out]],
+        thread: LaneThread,
         *,
         max_tokens: int,
         max_wait_ms: float,
@@ -95,17 +84,19 @@ class Batcher(Generic[In, Out]):
         """
         Args:
             lane: name in the metrics.
-            compute: maps a batch to results in its order; runs on the executor.
-            executor: one thread.
+            prepare: what Python does of a batch first; runs on the thread, as all that follows.
+            compute: maps a prepared batch to results in its order.
+            thread: may be shared with other lanes.
             max_tokens: budget of a batch; a single item may exceed it.
             max_wait_ms: how long the first job of an idle worker waits for others.
             max_queued: items waiting, beyond which `submit` raises Overloaded.
-            chores: to do on the executor when no job has come for a while.
+            chores: to do on the thread when no job has come for a while.
         """
-        self._lane, self._compute, self._executor = lane, compute, executor
+        self._lane, self._thread = lane, thread
+        self._prepare, self._compute = prepare, compute
         self._max_tokens, self._max_wait_s = max_tokens, max_wait_ms / 1000
         self._max_queued, self._chores = max_queued, chores
-        self._jobs: deque[_Job[In, Out]] = deque()
+        self._jobs: deque[Job[In, Out]] = deque()
         self._n_queued = 0
         self._lock = threading.RLock()
         self._is_busy = False
@@ -165,7 +156,7 @@ class Batcher(Generic[In, Out]):
     ) -> "asyncio.Future[Sequence[Out]]":
         done: asyncio.Future[Sequence[Out]] = self._loop.create_future()
         self._count(len(items))
-        self._jobs.append(_Job(items, n_tokens, deadline, time.monotonic(), done))
+        self._jobs.append(Job(items, n_tokens, deadline, time.monotonic(), done))
         return done
 
     def _count(self, n_items: int) -> None:
@@ -199,24 +190,26 @@ class Batcher(Generic[In, Out]):
     def _queue(self, turn: Callable[[], None]) -> None:
         """Queue a turn behind those of other lanes."""
         if not self._is_closed:
-            self._executor.submit(turn)
+            self._thread.executor.submit(turn)
 
     def _turn(self) -> None:
-        """Compute a batch, and come again while jobs wait; on the executor, for on the event loop
+        """Compute a batch, and come again while jobs wait; on the thread, for on the event loop
         the next batch would wait for all that the loop has to do."""
-        batch, answers = self._take()
+        batch, refused = self._take()
+        self._thread.hold(refused)
         if batch:
-            answers += self._answers(batch)
-        self._loop.call_soon_threadsafe(_deliver, answers)
+            self._thread.hold(self._answers(batch))
         self._rest()
 
     def _rest(self) -> None:
-        """End a turn, on the executor."""
+        """End a turn, on the thread."""
         with self._lock:
             self._is_busy = bool(self._jobs)
         if self._is_busy:
             self._queue(self._turn)
-        elif self._chores is not None:
+            return
+        self._thread.let_go()
+        if self._chores is not None:
             self._loop.call_soon_threadsafe(self._fall_idle)
 
     def _fall_idle(self) -> None:
@@ -236,18 +229,19 @@ class Batcher(Generic[In, Out]):
 
     def _do_chores(self) -> None:
         assert self._chores is not None
+        self._thread.let_go()
         try:
             self._chores.do()
         except Exception:
             log.exception("chores_failed", lane=self._lane)
         self._rest()
 
-    def _take(self) -> tuple[list[_Job[In, Out]], list[_Answer[In, Out]]]:
+    def _take(self) -> tuple[list[Job[In, Out]], list[Answer[In, Out]]]:
         """Pop the oldest jobs that fit the budget, but for those nobody waits for, and refuse what
         is too late."""
         now = time.monotonic()
-        batch: list[_Job[In, Out]] = []
-        refused: list[_Answer[In, Out]] = []
+        batch: list[Job[In, Out]] = []
+        refused: list[Answer[In, Out]] = []
         n_tokens = 0
         with self._lock:
             while self._jobs:
@@ -267,12 +261,14 @@ class Batcher(Generic[In, Out]):
                     self._queue_seconds.observe(now - job.arrived)
         return batch, refused
 
-    def _answers(self, batch: list[_Job[In, Out]]) -> list[_Answer[In, Out]]:
+    def _answers(self, batch: list[Job[In, Out]]) -> list[Answer[In, Out]]:
         items = [item for job in batch for item in job.items]
         self._batch_size.observe(len(items))
         try:
             with self._compute_seconds.time():
-                outs = self._compute(items)
+                ready = self._prepare(items)
+                self._thread.let_go()
+                outs = self._compute(ready)
         except Exception as error:
             if len(batch) == 1:
                 return [(batch[0], error)]
@@ -282,17 +278,6 @@ class Batcher(Generic[In, Out]):
         return [
             (job, outs[end - len(job.items) : end]) for job, end in zip(batch, ends, strict=True)
         ]
-
-
-def _deliver(answers: Sequence[_Answer[In, Out]]) -> None:
-    """Wake those who wait, on the event loop."""
-    for job, answer in answers:
-        if job.done.done():
-            continue
-        if isinstance(answer, Exception):
-            job.done.set_exception(answer)
-        else:
-            job.done.set_result(answer)
 
 
 async def _joined(parts: "Sequence[asyncio.Future[Sequence[Out]]]") -> list[Out]:

@@ -103,9 +103,13 @@ class Compute:
         found = {name: self._items.newest(*name) for name in names}
         return {name: item for name, item in found.items() if item is not None}
 
-    def refresh(self, jobs: Sequence[UserJob]) -> list[UserResult]:
-        """Answer users; a state that cannot be computed is refused alone."""
-        checked = [self._checked(job) for job in jobs]
+    def check(self, jobs: Sequence[UserJob]) -> list[CheckedState | UserResult]:
+        """Return the states ready to compute; of one that is not, the answer that says why."""
+        return [self._checked(job) for job in jobs]
+
+    def refresh(self, checked: Sequence[CheckedState | UserResult]) -> list[UserResult]:
+        """Answer users who were checked just now; a state that cannot be computed is refused
+        alone."""
         ready = [one for one in checked if isinstance(one, CheckedState)]
         outputs = iter(self._engine.refresh([one.user for one in ready]) if ready else ())
         return [

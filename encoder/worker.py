@@ -3,9 +3,9 @@ computes (encoder/compute.py), and awaits the answers."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 
@@ -14,14 +14,17 @@ from encoder.bundle import Bundle
 from encoder.caches import BlockCache, ItemCache, ItemKey, KnownItem
 from encoder.compute import Compute, EncodedItem, NamedText, UserJob
 from encoder.engine import Engine, UserInput
+from encoder.lane_thread import LaneThread
 from encoder.sessions import SessionStep, session_input
 from encoder.settings import EncoderSettings
-from encoder.states import Versions
+from encoder.states import CheckedState, Versions
 from encoder.user_slots import UserSlots
 from protos.rec.v1.encoder_pb2 import UserResult, UserState
 from protos.rec.v1.interests_pb2 import Interests
 
 MAX_ITEM_JOBS = 4096
+
+_Users: TypeAlias = Batcher[UserJob, CheckedState | UserResult, UserResult]
 
 
 class Worker:
@@ -52,29 +55,29 @@ class Worker:
         engine = Engine(bundle, settings.device, users=self._slots, compiled_folder=compiled_folder)
         compute = Compute(bundle, engine, self._items, self._blocks, model_sequence)
         self._compute = compute
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="torch")
+        self._thread = LaneThread("torch")
         lane = partial(
             Batcher,
-            executor=self._thread,
+            thread=self._thread,
             max_tokens=settings.max_batch_tokens,
             max_wait_ms=settings.max_queue_delay_ms,
             max_queued=settings.max_queued_users,
         )
         # Who asks for little waits for one batch of others at most.
-        self._light: Batcher[UserJob, UserResult] = lane("light", compute.refresh)
-        self._refined: Batcher[UserJob, UserResult] = lane(
-            "refined", compute.refresh, chores=compute
+        self._light: _Users = lane("light", compute.check, compute.refresh)
+        self._refined: _Users = lane("refined", compute.check, compute.refresh, chores=compute)
+        self._sessions: Batcher[UserInput, UserInput, Interests] = lane(
+            "sessions", _as_they_are, compute.session
         )
-        self._sessions: Batcher[UserInput, Interests] = lane("sessions", compute.session)
-        self._texts: Batcher[NamedText, EncodedItem] = lane(
-            "items", compute.encode, max_queued=MAX_ITEM_JOBS
+        self._texts: Batcher[NamedText, NamedText, EncodedItem] = lane(
+            "items", _as_they_are, compute.encode, max_queued=MAX_ITEM_JOBS
         )
 
     async def warm_up(self) -> None:
         """Encode the bundle's catalogue and compute one user of each tier, so that no caller waits
         for the first time of anything."""
         loop = asyncio.get_running_loop()
-        items = await loop.run_in_executor(self._thread, self._compute.pin_catalogue)
+        items = await loop.run_in_executor(self._thread.executor, self._compute.pin_catalogue)
         if not items:
             return
         # A window that has just been cut back takes a way of its own.
@@ -133,7 +136,7 @@ class Worker:
         Overloaded."""
         loop = asyncio.get_running_loop()
         await self.encode(
-            await loop.run_in_executor(self._thread, self._compute.renew, texts), None
+            await loop.run_in_executor(self._thread.executor, self._compute.renew, texts), None
         )
 
     async def session(
@@ -150,9 +153,14 @@ class Worker:
     ) -> Mapping[tuple[str, str], KnownItem]:
         """Look (tenant, item_id) up at the newest revision known; unknown ones are left out."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._compute.newest_items, names)
+        return await loop.run_in_executor(self._thread.executor, self._compute.newest_items, names)
 
     async def close(self) -> None:
+        """Stop; whoever waits is told."""
         for lane in (self._light, self._refined, self._sessions, self._texts):
             await lane.close()
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._thread.close()
+
+
+def _as_they_are(items: Sequence[Any]) -> Sequence[Any]:
+    return items

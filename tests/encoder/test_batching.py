@@ -2,11 +2,12 @@ import asyncio
 import collections
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
 from encoder.batching import Batcher
+from encoder.lane_thread import LaneThread
 from protos.errors import Overloaded, TooLate
 
 
@@ -17,10 +18,16 @@ class Doubler:
         self.batches = []
         self.go = threading.Event()
         self.go.set()
+        self.may_prepare = threading.Event()
+        self.may_prepare.set()
+
+    def prepare(self, numbers):
+        assert self.may_prepare.wait(5)
+        return list(numbers)
 
     def __call__(self, numbers):
         assert self.go.wait(5)
-        self.batches.append(list(numbers))
+        self.batches.append(numbers)
         if 13 in numbers:
             raise ValueError("thirteen")
         return [2 * number for number in numbers]
@@ -42,21 +49,38 @@ def doubler():
     return Doubler()
 
 
+def lane(doubler, thread, *, max_tokens=10, max_wait_ms=1, chores=None):
+    return Batcher(
+        "test",
+        doubler.prepare,
+        doubler,
+        thread,
+        max_tokens=max_tokens,
+        max_wait_ms=max_wait_ms,
+        max_queued=20,
+        chores=chores,
+    )
+
+
+@contextmanager
+def one_thread():
+    thread = LaneThread("test")
+    yield thread
+    thread.close()
+
+
 @pytest.fixture
 async def batcher(doubler):
-    with ThreadPoolExecutor(1) as thread:
-        batcher = Batcher("test", doubler, thread, max_tokens=10, max_wait_ms=1, max_queued=20)
+    with one_thread() as thread:
+        batcher = lane(doubler, thread)
         yield batcher
         doubler.go.set()
         await batcher.close()
 
 
 async def test_lanes_of_one_thread_take_turns(doubler):
-    with ThreadPoolExecutor(1) as thread:
-        many, few = (
-            Batcher(lane, doubler, thread, max_tokens=1, max_wait_ms=0, max_queued=20)
-            for lane in ("many", "few")
-        )
+    with one_thread() as thread:
+        many, few = (lane(doubler, thread, max_tokens=1, max_wait_ms=0) for _ in range(2))
         doubler.go.clear()
         waiting = [one(many, n) for n in range(5)]
         await asyncio.sleep(0.05)  # the first of them is computed now
@@ -64,8 +88,8 @@ async def test_lanes_of_one_thread_take_turns(doubler):
         await asyncio.sleep(0)
         doubler.go.set()
         await asyncio.gather(*waiting)
-        for lane in (many, few):
-            await lane.close()
+        for closing in (many, few):
+            await closing.close()
 
     assert doubler.batches.index([100]) <= 2
 
@@ -80,6 +104,45 @@ async def test_the_next_batch_does_not_wait_for_a_busy_event_loop(batcher, doubl
 
     assert doubler.batches == [[0], [1], [2]]
     await asyncio.gather(*waiting)
+
+
+async def test_answers_are_held_while_the_next_batch_is_prepared_not_while_it_is_computed(
+    batcher, doubler
+):
+    doubler.go.clear()
+    first = one(batcher, 1, 10)
+    await asyncio.sleep(0.05)
+    second = one(batcher, 2, 10)
+    await asyncio.sleep(0)
+
+    doubler.may_prepare.clear()
+    doubler.go.set()
+    await asyncio.sleep(0.05)
+    assert not first.done()
+
+    doubler.go.clear()
+    doubler.may_prepare.set()
+    assert await asyncio.wait_for(first, 5) == [2]
+    assert not second.done()
+    doubler.go.set()
+    assert await second == [4]
+
+
+async def test_answers_that_are_held_when_the_thread_closes_are_let_go(doubler):
+    thread = LaneThread("test")
+    batcher = lane(doubler, thread)
+    doubler.go.clear()
+    first, second = one(batcher, 1, 10), one(batcher, 2, 10)
+    await asyncio.sleep(0.05)
+    closing = asyncio.create_task(asyncio.to_thread(thread.close))
+    await asyncio.sleep(0.05)
+    doubler.go.set()  # no turn follows that would let go of the first's answer
+
+    assert await asyncio.wait_for(first, 5) == [2]
+    await closing
+    await batcher.close()
+    with pytest.raises(asyncio.CancelledError):
+        await second
 
 
 async def test_who_waits_when_it_closes_is_told(batcher, doubler):
@@ -217,10 +280,8 @@ class Chores:
 
 
 async def with_chores(doubler, chores, *numbers):
-    with ThreadPoolExecutor(1) as thread:
-        batcher = Batcher(
-            "test", doubler, thread, max_tokens=2, max_wait_ms=1, max_queued=20, chores=chores
-        )
+    with one_thread() as thread:
+        batcher = lane(doubler, thread, max_tokens=2, chores=chores)
         for some in numbers:
             await asyncio.gather(*(one(batcher, number) for number in some))
             assert await asyncio.to_thread(chores.done.wait, 5)
