@@ -29,7 +29,7 @@ from protos.rec.v1.encoder_pb2 import (
     UserState,
 )
 from protos.rec.v1.interests_pb2 import TIER_LIGHT, TIER_REFINED, TIER_UNSPECIFIED
-from protos.segments import Columns, segment_columns
+from protos.segments import DIGEST_BYTES, Columns, segment_columns, split_digests
 
 MAX_BLOCKS = 256
 """Far above what any model reads; a request beyond it is an error, not a long history."""
@@ -118,13 +118,18 @@ def _check_counts(state: UserState, n_open: int, config: ModelConfig) -> None:
         raise InvalidInput(
             f"recent has {len(state.recent)} items, the model reads {config.recent_size}"
         )
-    if len(state.blocks) > min(MAX_BLOCKS, state.n_closed_segments):
+    n_names, rest = divmod(len(state.block_digests), DIGEST_BYTES)
+    if rest:
         raise InvalidInput(
-            f"blocks has {len(state.blocks)} entries for {state.n_closed_segments} closed segments"
+            f"block_digests has {len(state.block_digests)} bytes, no multiple of {DIGEST_BYTES}"
+        )
+    if n_names > min(MAX_BLOCKS, state.n_closed_segments):
+        raise InvalidInput(
+            f"block_digests has {n_names} names for {state.n_closed_segments} closed segments"
         )
     least = min(config.n_blocks, state.n_closed_segments)
-    if len(state.blocks) < least:
-        raise InvalidInput(f"blocks has {len(state.blocks)} entries, {least} are read")
+    if n_names < least:
+        raise InvalidInput(f"block_digests has {n_names} names, {least} are read")
 
 
 def _columns(field: str, blob: bytes, config: ModelConfig, versions: Versions) -> Columns:
@@ -163,23 +168,15 @@ def _blocks(
     Returns the blocks that are read (the older ones left out), their digests, and the places of
     those that came as segments.
     """
-    digests = [block.digest for block in state.blocks]
-    if set(map(len, digests)) - {16}:
-        index, size = next((i, len(one)) for i, one in enumerate(digests) if len(one) != 16)
-        raise InvalidInput(f"blocks[{index}].digest has {size} bytes, not 16")
-    kinds = [block.WhichOneof("content") for block in state.blocks]
-    sought = [digest for digest, kind in zip(digests, kinds, strict=True) if kind != "memory"]
-    remembered = memories.find(sought)
-    known: list[Memory | Columns] = [block for block in remembered if block is not None]
-    if not any(kinds) and len(known) == len(digests):  # nearly always: names that are known
-        return known[-config.n_blocks :], digests[-config.n_blocks :], []
-    cached = dict(zip(sought, remembered, strict=True))
-    found = [
-        cached[digest] if kind is None else _content(index, block, cached, config, versions)
-        for index, (block, digest, kind) in enumerate(
-            zip(state.blocks, digests, kinds, strict=True)
-        )
-    ]
+    digests = split_digests(state.block_digests)
+    if not state.blocks:
+        remembered = memories.find(digests)
+        known: list[Memory | Columns] = [block for block in remembered if block is not None]
+        if len(known) == len(digests):  # nearly always
+            return known[-config.n_blocks :], digests[-config.n_blocks :], []
+        found: list[Memory | Columns | None] = list(remembered)
+    else:
+        found = _sent(state.blocks, digests, config, versions, memories)
     n = len(found)
     needed = set(range(max(0, n - config.n_blocks), n))
     for place, content in enumerate(found):
@@ -195,28 +192,43 @@ def _blocks(
         pairs = zip(digests[first:], found[first:], strict=True)
         holes = [digest for digest, content in pairs if content is None]
         raise _Refused(UserResult(status=RESULT_STATUS_NEED_BLOCKS, need_blocks=holes))
-    sent = [place for place, kind in enumerate(kinds[first:]) if kind == "segment"]
+    as_segments = {block.digest for block in state.blocks if block.HasField("segment")}
+    sent = [place for place, digest in enumerate(digests[first:]) if digest in as_segments]
     return contents, digests[first:], sent
 
 
-def _content(
-    index: int,
-    block: Block,
-    cached: Mapping[bytes, Memory | None],
+def _sent(
+    blocks: Sequence[Block],
+    digests: Sequence[bytes],
     config: ModelConfig,
     versions: Versions,
-) -> Memory | Columns:
-    """Read what was sent of a block, and prefer the cache's memory to a segment."""
-    field = f"blocks[{index}]"
+    memories: BlockCache,
+) -> list[Memory | Columns | None]:
+    """Read what was sent of the named blocks, and prefer the cache's memory to a segment."""
+    contents = {
+        block.digest: _content(f"blocks[{index}]", block, config, versions)
+        for index, block in enumerate(blocks)
+    }
+    if unnamed := contents.keys() - set(digests):
+        raise InvalidInput(f"blocks: {min(unnamed).hex()} is not named in block_digests")
+    sought = [digest for digest in digests if not isinstance(contents.get(digest), np.ndarray)]
+    cached = dict(zip(sought, memories.find(sought), strict=True))
+    return [
+        contents.get(digest) if cached.get(digest) is None else cached[digest] for digest in digests
+    ]
+
+
+def _content(field: str, block: Block, config: ModelConfig, versions: Versions) -> Memory | Columns:
     if block.HasField("memory"):
         return _memory(field, block.memory, config)
+    if not block.HasField("segment"):
+        raise InvalidInput(f"{field} has no content; to name it, block_digests will do")
     segment = _columns(f"{field}.segment", block.segment, config, versions)
     if len(segment.actions) != config.segment_size:
         raise InvalidInput(
             f"{field}.segment has {len(segment.actions)} events, a closed one {config.segment_size}"
         )
-    known = cached[block.digest]
-    return segment if known is None else known
+    return segment
 
 
 def _memory(field: str, blob: bytes, config: ModelConfig) -> Memory:

@@ -172,6 +172,15 @@ def exact_part(segment: bytes) -> bytes:
     return segment[: cuts[3]]
 
 
+DIGEST_BYTES = 16
+"""Of a block's name."""
+
+
+def split_digests(names: bytes) -> list[bytes]:
+    """Return the names of blocks that stand one behind the other; what is left of one, too."""
+    return [names[at : at + DIGEST_BYTES] for at in range(0, len(names), DIGEST_BYTES)]
+
+
 def block_digests(model_version: str, segments: Iterable[bytes], depth: int) -> list[bytes]:
     """Return the 16-byte name of each closed segment's memory block.
 

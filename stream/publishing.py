@@ -67,7 +67,7 @@ def keep_blocks(blocks: BlockStore, cut: Cut, result: UserResult) -> None:
     """Keep the memory of closed segments that an encoder has returned for a cut."""
     if not result.closed_blocks:
         return
-    index_of = {block.digest: cut.first_block + i for i, block in enumerate(cut.state.blocks)}
+    index_of = {name: index for index, name in cut.block_names.items()}
     number = cut.partition.number
     for block in result.closed_blocks:
         if block.digest in index_of:

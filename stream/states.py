@@ -13,7 +13,7 @@ from protos.history import Head
 from protos.keys import split_key
 from protos.rec.v1.encoder_pb2 import Block, ItemText, UserState
 from protos.rec.v1.interests_pb2 import Cause, Hop, Interests, RecentItem, Tier, UserInterests
-from protos.segments import CodesOf, Segment, block_digests
+from protos.segments import CodesOf, Segment, block_digests, split_digests
 from stream.catalogue import Catalogue, item_key
 from stream.encoder_client import Model
 from stream.partition import Partition, User
@@ -34,10 +34,15 @@ class Cut:
     accepted_ms: int
     folded_us: int
     first_block: int
-    """Index of the first segment in `state.blocks`."""
+    """Index of the first segment that `state` names."""
     is_void: bool = False
     """The user was erased since."""
     requested_us: int = 0
+
+    @property
+    def block_names(self) -> dict[int, bytes]:
+        """The names of the blocks that `state` names, by index, oldest first."""
+        return dict(enumerate(split_digests(self.state.block_digests), self.first_block))
 
     @property
     def is_wanted(self) -> bool:
@@ -60,7 +65,7 @@ def cut_state(
         user_id=user_id,
         model_version=model.model_version,
         codebook_version=model.codebook_version,
-        blocks=[Block(digest=digest) for digest in digests],
+        block_digests=b"".join(digests),
         n_closed_segments=head.n_closed,
         open_segment=head.open.to_bytes(),
         recent=_recent_items(head, tenant, catalogue),
@@ -83,31 +88,30 @@ def cut_state(
 def send_blocks(cut: Cut, needed: Iterable[bytes], model: Model, memory: Memory) -> None:
     """Put the contents of the needed blocks into the cut's state: their memory where it is kept,
     else the segment, and then also the `block_depth` segments before it."""
-    wanted = set(needed)
-    n_closed = cut.state.n_closed_segments
-    by_index = {cut.first_block + i: block for i, block in enumerate(cut.state.blocks)}
+    wanted, names = set(needed), cut.block_names
+    contents = {block.digest: block for block in cut.state.blocks}
     as_segments: set[int] = set()
-    for index, block in by_index.items():
-        if block.digest in wanted:
-            kept = memory(index, block.digest)
+    for index, name in names.items():
+        if name in wanted:
+            kept = memory(index, name)
             if kept is not None:
-                block.memory = kept
+                contents[name] = Block(digest=name, memory=kept)
             else:
                 as_segments.update(range(max(0, index - model.block_depth), index + 1))
-    # Segments that closed since the cut may have pushed the oldest ones out.
-    oldest_kept = cut.partition.user(cut.user_key).head.n_closed - N_KEPT_SEGMENTS
-    first = max(oldest_kept, min((cut.first_block, *as_segments)))
-    segments = _stored_segments(cut.partition, cut.user_key, first, n_closed)
-    names = block_digests(model.model_version, segments, model.block_depth)
-    blocks = []
-    for index, segment, name in zip(range(first, n_closed), segments, names, strict=True):
-        block = by_index.get(index) or Block(digest=name)
-        if index in as_segments and not block.memory:
-            block.segment = segment
-        blocks.append(block)
+    if as_segments:
+        # Segments that closed since the cut may have pushed the oldest ones out.
+        oldest_kept = cut.partition.user(cut.user_key).head.n_closed - N_KEPT_SEGMENTS
+        first, n_closed = max(oldest_kept, min(*names, *as_segments)), cut.state.n_closed_segments
+        segments = _stored_segments(cut.partition, cut.user_key, first, n_closed)
+        made = block_digests(model.model_version, segments, model.block_depth)
+        # Names of before stay: those made without what stood before them would be others.
+        names = {index: names.get(index, made[index - first]) for index in range(first, n_closed)}
+        for index, segment in enumerate(segments, first):
+            if index in as_segments and names[index] not in contents:
+                contents[names[index]] = Block(digest=names[index], segment=segment)
+        cut.state.block_digests, cut.first_block = b"".join(names.values()), first
     del cut.state.blocks[:]
-    cut.state.blocks.extend(blocks)
-    cut.first_block = first
+    cut.state.blocks.extend(contents[name] for name in names.values() if name in contents)
 
 
 def texts_for(

@@ -15,6 +15,7 @@ from protos.history import FoldEvent, Shape, fold
 from protos.keys import compose_key, item_hash, item_text
 from protos.rec.v1.encoder_pb2 import RESULT_STATUS_OK, UserState
 from protos.rec.v1.interests_pb2 import TIER_REFINED
+from protos.segments import split_digests
 from stream.bench.event_log import encode_items, make_items
 from stream.blocks import BlockStore
 from stream.catalogue import Catalogue
@@ -179,8 +180,8 @@ class Way:
         user = self._partition.user(key[1])
         cut = cut_state(self._partition, user, self._model, self._catalogue, TIER_REFINED)
         if not self._by_blocks:
-            digests = [block.digest for block in cut.state.blocks]
-            send_blocks(cut, digests, self._model, lambda index, digest: None)
+            names = cut.block_names.values()
+            send_blocks(cut, names, self._model, lambda index, digest: None)
         results = [
             result
             async for answers in self._exchange.answers({key: cut}, self._model, lambda *_: True)
@@ -196,9 +197,9 @@ class Way:
     def fill(self, state: UserState) -> None:
         """Put the memory of all blocks into a state."""
         key = compose_key(state.tenant, state.user_id)
-        first = state.n_closed_segments - len(state.blocks)
-        for index, block in enumerate(state.blocks, first):
-            block.memory = self._blocks.get(0, key, index, block.digest) or b""
+        names = split_digests(state.block_digests)
+        for index, name in enumerate(names, state.n_closed_segments - len(names)):
+            state.blocks.add(digest=name, memory=self._blocks.get(0, key, index, name) or b"")
 
     def close(self) -> None:
         self._blocks.close()

@@ -14,6 +14,7 @@ import grpc.aio
 
 from protos.keys import text_digest
 from protos.rec.v1 import encoder_pb2, encoder_pb2_grpc, interests_pb2, items_pb2
+from protos.segments import split_digests
 
 DIM = 4
 N_INTERESTS = 2
@@ -118,7 +119,9 @@ class StubEncoder(encoder_pb2_grpc.EncoderServiceServicer):
     def _result(self, user: encoder_pb2.UserState) -> encoder_pb2.UserResult:
         if user.model_version != self.model_version:
             return encoder_pb2.UserResult(status=encoder_pb2.RESULT_STATUS_STALE_MODEL)
-        lacking = [b.digest for b in user.blocks if self._lacks(b)]
+        sent = {block.digest for block in user.blocks}
+        names = split_digests(user.block_digests)
+        lacking = [name for name in names if name not in sent and name not in self._memories]
         if self.needs_blocks and lacking:
             status = encoder_pb2.RESULT_STATUS_NEED_BLOCKS
             return encoder_pb2.UserResult(status=status, need_blocks=lacking)
@@ -132,9 +135,6 @@ class StubEncoder(encoder_pb2_grpc.EncoderServiceServicer):
             interests=self._interests(user),
             closed_blocks=self._close(user),
         )
-
-    def _lacks(self, block: encoder_pb2.Block) -> bool:
-        return block.digest not in self._memories and not (block.segment or block.memory)
 
     def _close(self, user: encoder_pb2.UserState) -> list[encoder_pb2.Block]:
         closed = []

@@ -135,6 +135,7 @@ def state_of(bundle, whole, tier):
     *closed, newest = [segment.to_bytes() for segment in segments]
     names = block_digests(bundle.model_version, closed, config.block_depth)
     for name, blob in zip(names, closed, strict=True):
+        state.block_digests += name
         state.blocks.add(digest=name, segment=blob)
     state.open_segment = newest
     return state

@@ -14,7 +14,7 @@ from protos.keys import text_digest
 from protos.rec.v1 import encoder_pb2 as pb
 from protos.rec.v1.encoder_pb2_grpc import EncoderServiceStub
 from protos.rec.v1.interests_pb2 import TIER_LIGHT, TIER_REFINED, RecentItem
-from protos.segments import Segment, block_digests
+from protos.segments import Segment, block_digests, split_digests
 from tests.encoder.tiny import CONFIG, make_user
 
 CLOSE = {"rtol": 1e-4, "atol": 3e-5}
@@ -83,7 +83,7 @@ async def test_blocks_are_asked_for_sent_as_segments_returned_and_then_known(run
     user = make_user(bundle, 8 * 5 + 3)
     (first,) = await running.refresh(user.state)
     assert first.status == pb.RESULT_STATUS_NEED_BLOCKS
-    assert list(first.need_blocks) == [block.digest for block in user.state.blocks]
+    assert list(first.need_blocks) == split_digests(user.state.block_digests)
 
     (computed,) = await running.refresh(user.with_segments())
     (cached,) = await running.refresh(user.state)
@@ -99,8 +99,8 @@ async def test_a_worker_without_caches_agrees_when_given_the_memory(running, bun
     memory = {block.digest: block.memory for block in computed.closed_blocks}
     state = pb.UserState()
     state.CopyFrom(user.state)
-    for block in state.blocks:
-        block.memory = memory[block.digest]
+    for digest in split_digests(state.block_digests):
+        state.blocks.add(digest=digest, memory=memory[digest])
 
     async with Running(bundle) as fresh:
         (found,) = await fresh.refresh(state)
@@ -193,7 +193,19 @@ def poison_recent(state):
     del state.recent[:]
 
 
-def poison_blocks(state):
+def poison_names(state):
+    state.block_digests += b"x" * 16
+
+
+def poison_half_a_name(state):
+    state.block_digests += b"x" * 15
+
+
+def poison_unnamed_block(state):
+    state.blocks.add(digest=b"\xab" * 16, memory=bytes(CONFIG.block_bytes))
+
+
+def poison_empty_block(state):
     state.blocks.add(digest=b"x" * 16)
 
 
@@ -216,7 +228,10 @@ POISONS = {
     "tenant": poison_tenant,
     "n_events": poison_count,
     "recent": poison_recent,
-    "blocks": poison_blocks,
+    "block_digests has 1 names": poison_names,
+    "block_digests has 15 bytes": poison_half_a_name,
+    "blocks: ababab": poison_unnamed_block,
+    "blocks[0] has no content": poison_empty_block,
     "open_segment: a code": poison_codes,
     "open_segment: action": poison_action,
 }
@@ -253,7 +268,7 @@ async def test_one_poisoned_user_harms_none_of_31_others(patient, bundle, field,
 )
 async def test_a_bad_block_is_named(running, bundle, memory, reason):
     user = make_user(bundle, 8 + 2).state
-    user.blocks[0].memory = memory
+    user.blocks.add(digest=user.block_digests, memory=memory)
 
     (result,) = await running.refresh(user)
 
@@ -329,6 +344,7 @@ async def test_a_session_equals_the_user_who_did_the_same(running, bundle):
     for digest, blob in zip(
         block_digests(bundle.model_version, closed, CONFIG.block_depth), closed, strict=True
     ):
+        user.state.block_digests += digest
         user.state.blocks.add(digest=digest, segment=blob)
     user.state.n_closed_segments, user.state.n_events = 2, n_events
     user.state.open_segment = segments[-1].to_bytes()

@@ -92,8 +92,8 @@ class SentUser:
         """The state with every block as its segment."""
         state = UserState()
         state.CopyFrom(self.state)
-        del state.blocks[:]
         digests = block_digests(state.model_version, self.segments, CONFIG.block_depth)
+        state.block_digests = b"".join(digests)
         for digest, segment in zip(digests, self.segments, strict=True):
             state.blocks.append(Block(digest=digest, segment=segment))
         return state
@@ -127,7 +127,7 @@ def make_user(bundle, n_events, seed=0, user_id="u", tier=TIER_REFINED) -> SentU
         user_id=user_id,
         model_version=bundle.model_version,
         codebook_version=bundle.codebook_version,
-        blocks=[Block(digest=digest) for digest in digests[-config.n_blocks :]],
+        block_digests=b"".join(digests[-config.n_blocks :]),
         n_closed_segments=len(closed),
         open_segment=segments[-1].to_bytes(),
         recent=recent,

@@ -18,6 +18,7 @@ from protos.rec.v1.encoder_pb2 import (
 from protos.rec.v1.events_pb2 import Erasure, EventBatch
 from protos.rec.v1.interests_pb2 import Interests
 from protos.rec.v1.items_pb2 import Dtype, Embedding, Item, ItemCodes, ItemVector
+from protos.segments import split_digests
 from stream.bench.oracle import replay
 from stream.catalogue import Catalogue
 from stream.encoder_client import Model
@@ -43,8 +44,8 @@ class FakeEncoder:
     async def refresh(self, request):
         self.requests.append(request)
         (user,) = request.users
-        if len(self.requests) == 1 and user.blocks:
-            digests = [block.digest for block in user.blocks]
+        if len(self.requests) == 1 and user.block_digests:
+            digests = split_digests(user.block_digests)
             lacking = UserResult(status=RESULT_STATUS_NEED_BLOCKS, need_blocks=digests)
             return RefreshResponse(results=[lacking])
         interests = Interests(model_version=MODEL.model_version)

@@ -35,11 +35,12 @@ class RefreshRequest(_message.Message):
     def __init__(self, users: _Optional[_Iterable[_Union[UserState, _Mapping]]] = ..., items: _Optional[_Iterable[_Union[ItemText, _Mapping]]] = ..., item_gone: _Optional[_Iterable[_Union[_interests_pb2.RecentItem, _Mapping]]] = ...) -> None: ...
 
 class UserState(_message.Message):
-    __slots__ = ("tenant", "user_id", "model_version", "codebook_version", "blocks", "n_closed_segments", "open_segment", "recent", "n_events", "tier", "accepted_ms")
+    __slots__ = ("tenant", "user_id", "model_version", "codebook_version", "block_digests", "blocks", "n_closed_segments", "open_segment", "recent", "n_events", "tier", "accepted_ms")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     CODEBOOK_VERSION_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_DIGESTS_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     N_CLOSED_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     OPEN_SEGMENT_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +52,7 @@ class UserState(_message.Message):
     user_id: str
     model_version: str
     codebook_version: str
+    block_digests: bytes
     blocks: _containers.RepeatedCompositeFieldContainer[Block]
     n_closed_segments: int
     open_segment: bytes
@@ -58,7 +60,7 @@ class UserState(_message.Message):
     n_events: int
     tier: _interests_pb2.Tier
     accepted_ms: int
-    def __init__(self, tenant: _Optional[str] = ..., user_id: _Optional[str] = ..., model_version: _Optional[str] = ..., codebook_version: _Optional[str] = ..., blocks: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., n_closed_segments: _Optional[int] = ..., open_segment: _Optional[bytes] = ..., recent: _Optional[_Iterable[_Union[_interests_pb2.RecentItem, _Mapping]]] = ..., n_events: _Optional[int] = ..., tier: _Optional[_Union[_interests_pb2.Tier, str]] = ..., accepted_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, tenant: _Optional[str] = ..., user_id: _Optional[str] = ..., model_version: _Optional[str] = ..., codebook_version: _Optional[str] = ..., block_digests: _Optional[bytes] = ..., blocks: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., n_closed_segments: _Optional[int] = ..., open_segment: _Optional[bytes] = ..., recent: _Optional[_Iterable[_Union[_interests_pb2.RecentItem, _Mapping]]] = ..., n_events: _Optional[int] = ..., tier: _Optional[_Union[_interests_pb2.Tier, str]] = ..., accepted_ms: _Optional[int] = ...) -> None: ...
 
 class Block(_message.Message):
     __slots__ = ("digest", "memory", "segment")
