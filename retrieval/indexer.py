@@ -21,7 +21,7 @@ from infra.kafka_follower import Follower, Handler, Record
 from protos.errors import DependencyDown, FreshetError, InvalidInput
 from retrieval.catalogue import CatalogueItem, parse_item, refuse_item
 from retrieval.measures import INDEXED, REFUSED_RECORDS
-from retrieval.milvus import Collection, MissingCollection, WrongDimension
+from retrieval.milvus.client import Collection, MissingCollection, WrongDimension
 from retrieval.store import Store, put_offsets
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ MAX_PAUSE_S = 2.0
 
 
 class Writer(Protocol):
-    """What the indexer wants of Milvus (retrieval.milvus.ItemWriter)."""
+    """What the indexer wants of Milvus (retrieval.milvus.writer.ItemWriter)."""
 
     def collections(self) -> list[Collection]: ...
     def ensure(self, model_version: str, dim: int) -> Collection: ...

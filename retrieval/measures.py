@@ -17,10 +17,17 @@ RECEIPT_SECONDS = Histogram(
     buckets=LATENCY_BUCKETS_S,
 )
 SEARCH_SECONDS = Histogram(
-    "freshet_retrieval_search_seconds", "Time of one Milvus search.", buckets=LATENCY_BUCKETS_S
+    "freshet_retrieval_search_seconds",
+    "Time of one call of Milvus, which may be shared.",
+    buckets=LATENCY_BUCKETS_S,
 )
 SEARCHES = Counter(
-    "freshet_retrieval_searches_total", "Milvus searches; deeper ones repeat.", ["outcome"]
+    "freshet_retrieval_searches_total", "Searches of feeds; deeper ones repeat.", ["outcome"]
+)
+SEARCH_QUERIES = Histogram(
+    "freshet_retrieval_search_queries",
+    "Interests that shared a Milvus search.",
+    buckets=(4, 8, 16, 32, 64, 128),
 )
 PUSHES = Counter("freshet_retrieval_pushes_total", "Feeds pushed on open streams.", ["source"])
 PUSH_SECONDS = Histogram(

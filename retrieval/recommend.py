@@ -32,7 +32,8 @@ from retrieval.filters import Filter
 from retrieval.interests import Known, UserCache
 from retrieval.measures import ANSWER_SECONDS
 from retrieval.merge import Pick, merge
-from retrieval.milvus import MAX_LIMIT, Hits
+from retrieval.milvus.index import MAX_LIMIT
+from retrieval.milvus.wire import Hits
 from retrieval.queries import Query
 from retrieval.seen import ClosedSeen
 from retrieval.showable import NOTHING_SEEN, Showable
@@ -48,7 +49,7 @@ NO_INTEREST = -1
 
 
 class Index(Protocol):
-    """What a feed wants of Milvus (retrieval.milvus.ItemIndex)."""
+    """What a feed wants of Milvus (retrieval.milvus.index.ItemIndex)."""
 
     async def search(
         self, model_version: str, queries: Floats, where: Filter, *, limit: int, timeout_s: float

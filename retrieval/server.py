@@ -25,7 +25,8 @@ from retrieval.changes import Changes, trending_key
 from retrieval.indexer import Indexer
 from retrieval.interests import UserCache
 from retrieval.measures import CACHE_BYTES, CACHE_ENTRIES
-from retrieval.milvus import ItemIndex, ItemWriter
+from retrieval.milvus.index import ItemIndex
+from retrieval.milvus.writer import ItemWriter
 from retrieval.open_feeds import KafkaNotes, OpenFeeds
 from retrieval.provenance import keep_or_clear
 from retrieval.receipts import KafkaLogEnd, Receipts
@@ -62,7 +63,9 @@ class Replica:
             on_change=lambda tenants: self._changes.announce(map(trending_key, tenants)),
         )
         prefix = settings.collection_prefix or shared.topic_prefix
-        self._index = ItemIndex(shared.milvus_uri, prefix)
+        self._index = ItemIndex(
+            shared.milvus_uri, prefix, timeout_s=settings.milvus_timeout_ms / 1000
+        )
         self._writer = ItemWriter(shared.milvus_uri, prefix)
         self._sessions = EncoderSessions(shared.encoders)
         self._log_end = KafkaLogEnd(shared.kafka_bootstrap, self._topics.events)

@@ -12,13 +12,9 @@ from protos.errors import DependencyDown
 from protos.keys import compose_key
 from retrieval.catalogue import CatalogueItem, parse_item
 from retrieval.filters import And, Available, InCategories, NotItems, TenantIs, predicate
-from retrieval.milvus import (
-    ItemIndex,
-    ItemWriter,
-    MissingCollection,
-    WrongDimension,
-    collection_name,
-)
+from retrieval.milvus.client import MissingCollection, WrongDimension, collection_name
+from retrieval.milvus.index import ItemIndex
+from retrieval.milvus.writer import ItemWriter
 from tests.retrieval.retrieval_world import item_vector, record, unit
 
 HERE = TenantIs("default")

@@ -23,7 +23,7 @@ from protos.rec.v1.events_pb2 import Receipt
 from protos.rec.v1.interests_pb2 import Cause, Hop, OpenFeed, TrendingItem, TrendingList
 from protos.rec.v1.recommend_pb2 import FeedQuery, RecommendRequest, Source, StreamFeedRequest
 from protos.rec.v1.recommend_pb2_grpc import RecommendServiceStub
-from retrieval.milvus import ItemWriter
+from retrieval.milvus.writer import ItemWriter
 from tests.retrieval.retrieval_world import N_PARTITIONS, interests, item_vector, state, unit
 
 X, Y = unit(1, 0, 0, 0), unit(0, 1, 0, 0)

@@ -25,7 +25,8 @@ from retrieval.catalogue import Catalogue
 from retrieval.changes import Changes, trending_key
 from retrieval.filters import Filter, predicate
 from retrieval.interests import UserCache
-from retrieval.milvus import Hits, MissingCollection, WrongDimension
+from retrieval.milvus.client import MissingCollection, WrongDimension
+from retrieval.milvus.wire import Hits
 from retrieval.open_feeds import OpenFeeds
 from retrieval.receipts import Receipts
 from retrieval.recommend import Recommender

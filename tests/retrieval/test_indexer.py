@@ -6,7 +6,7 @@ from protos.errors import DependencyDown, FreshetError
 from protos.keys import compose_key
 from retrieval.indexer import Indexer
 from retrieval.measures import REFUSED_RECORDS
-from retrieval.milvus import Collection, MissingCollection, WrongDimension
+from retrieval.milvus.client import Collection, MissingCollection, WrongDimension
 from retrieval.store import Store
 from tests.retrieval.retrieval_world import item_vector, record, unit
 

@@ -1,0 +1,111 @@
+"""Callers who ask the same kind of question at the same time share one call.
+
+Nobody waits for company: a question goes at once while fewer than `max_calls` calls are under way.
+Those that come meanwhile gather, and the next call takes the oldest of them and all of its kind.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Kind = TypeVar("Kind", bound=Hashable)
+Row = TypeVar("Row")
+Out = TypeVar("Out")
+
+
+@dataclass(slots=True)
+class _Question(Generic[Kind, Row, Out]):
+    kind: Kind
+    rows: Sequence[Row]
+    answer: asyncio.Future[Sequence[Out]]
+
+
+class SharedCalls(Generic[Kind, Row, Out]):
+    """Make it inside the running loop. Its callers are bounded in number by whoever admits them."""
+
+    def __init__(
+        self,
+        call: Callable[[Kind, Sequence[Row]], Awaitable[Sequence[Out]]],
+        *,
+        max_calls: int,
+        max_rows: int,
+    ) -> None:
+        """
+        Args:
+            call: answers rows of one kind, in their order; ends by itself in bounded time. What it
+                raises, all who share it raise.
+            max_calls: under way at once.
+            max_rows: of one call; a single question may exceed it.
+        """
+        self._call, self._max_calls, self._max_rows = call, max_calls, max_rows
+        self._waiting: deque[_Question[Kind, Row, Out]] = deque()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+
+    async def ask(self, kind: Kind, rows: Sequence[Row]) -> Sequence[Out]:
+        """Return an answer for each row. Cancel it to give up; the call goes on for the others."""
+        answer: asyncio.Future[Sequence[Out]] = self._loop.create_future()
+        self._waiting.append(_Question(kind, rows, answer))
+        self._go_on()
+        return await answer
+
+    async def close(self) -> None:
+        """Cancel what is under way; who waits is cancelled too."""
+        for question in self._waiting:
+            question.answer.cancel()
+        self._waiting.clear()
+        for call in self._calls:
+            call.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+
+    def _go_on(self) -> None:
+        while self._waiting and len(self._calls) < self._max_calls:
+            batch = self._take()
+            if batch:
+                call = self._loop.create_task(self._run(batch))
+                self._calls.add(call)
+                call.add_done_callback(self._ended)
+
+    def _ended(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        self._go_on()
+
+    def _take(self) -> list[_Question[Kind, Row, Out]]:
+        """Pop the oldest question and others of its kind, but for those nobody waits for."""
+        batch: list[_Question[Kind, Row, Out]] = []
+        left: deque[_Question[Kind, Row, Out]] = deque()
+        n_rows = 0
+        for question in self._waiting:
+            if question.answer.done():
+                continue
+            fits = n_rows + len(question.rows) <= self._max_rows
+            if not batch or (question.kind == batch[0].kind and fits):
+                batch.append(question)
+                n_rows += len(question.rows)
+            else:
+                left.append(question)
+        self._waiting = left
+        return batch
+
+    async def _run(self, batch: Sequence[_Question[Kind, Row, Out]]) -> None:
+        rows = [row for question in batch for row in question.rows]
+        try:
+            outs = await self._call(batch[0].kind, rows)
+        except BaseException as error:
+            for question in batch:
+                if question.answer.done():
+                    continue
+                if isinstance(error, Exception):
+                    question.answer.set_exception(error)
+                else:
+                    question.answer.cancel()
+            if not isinstance(error, Exception):
+                raise
+            return
+        first = 0
+        for question in batch:
+            if not question.answer.done():
+                question.answer.set_result(outs[first : first + len(question.rows)])
+            first += len(question.rows)
