@@ -37,7 +37,12 @@ class Lru(Generic[K, V]):
     def get_many(self, keys: Sequence[K]) -> list[V | None]:
         """Return the values in the order of the keys, under one lock."""
         with self._lock:
-            return [self._get(key) for key in keys]
+            entries = self._entries
+            found = [entries.get(key) for key in keys]
+            for key, entry in zip(keys, found, strict=True):
+                if entry is not None:
+                    entries.move_to_end(key)
+        return [entry[0] if entry is not None else None for entry in found]
 
     def put(self, key: K, value: V, size: int) -> None:
         with self._lock:

@@ -24,14 +24,16 @@ from protos.errors import DependencyDown, FreshetError
 from protos.keys import compose_key
 from protos.rec.v1.events_pb2 import Event
 from protos.rec.v1.interests_pb2 import Interests, Tier, UserInterests
-from protos.rec.v1.recommend_pb2 import Explanation, Feed, ScoredItem, Source
+from protos.rec.v1.recommend_pb2 import Feed, ScoredItem, Source
 from protos.vectors import Floats, interest_matrix
+from retrieval.candidates import nearest_of_each
 from retrieval.catalogue import Catalogue, CatalogueItem
 from retrieval.deadlines import Deadline
+from retrieval.explanations import explained
 from retrieval.filters import Filter
 from retrieval.interests import Known, UserCache
 from retrieval.measures import ANSWER_SECONDS
-from retrieval.merge import Pick, merge
+from retrieval.merge import merge
 from retrieval.milvus.index import MAX_LIMIT
 from retrieval.milvus.wire import Hits
 from retrieval.queries import Query
@@ -44,7 +46,6 @@ log = structlog.get_logger(__name__)
 DIVERSITY = 0.1
 RESERVE_S = 0.02
 """Kept of every deadline for what follows the last search."""
-MAX_BECAUSE = 3
 NO_INTEREST = -1
 
 
@@ -244,8 +245,8 @@ class Recommender:
                 if not candidates:
                     raise
                 break
-            keys = list(dict.fromkeys(chain.from_iterable(found.keys for found in hits)))
-            candidates = [item for item in showable.keep(keys) if version in item.vectors]
+            nearest = nearest_of_each(hits, showable, query.n)
+            candidates = [item for item in nearest if version in item.vectors]
             is_all = all(len(found.keys) < limit for found in hits)
             if len(candidates) >= query.n or is_all or limit >= MAX_LIMIT:
                 break
@@ -288,7 +289,8 @@ class Recommender:
         if query.explain:
             recent = self._recent_vectors(known, version)
             for item, pick in zip(items, picks, strict=True):
-                item.explanation.CopyFrom(_explained(pick, vectors[pick.row], basis, recent))
+                why = explained(pick, vectors[pick.row], basis.interests, recent)
+                item.explanation.CopyFrom(why)
         return items
 
     def _recent_vectors(self, known: Known | None, version: str) -> dict[str, Floats]:
@@ -371,17 +373,6 @@ def _together(rankings: Sequence[Ranking]) -> Ranking:
     for item_id, score in chain.from_iterable(rankings):
         best[item_id] = max(score, best.get(item_id, score))
     return tuple(sorted(best.items(), key=lambda pair: (-pair[1], pair[0])))
-
-
-def _explained(pick: Pick, vector: Floats, basis: Basis, recent: dict[str, Floats]) -> Explanation:
-    nearness = {item_id: float(vector @ other) for item_id, other in recent.items()}
-    because = sorted(nearness, key=lambda item_id: (-nearness[item_id], item_id))[:MAX_BECAUSE]
-    parts = {
-        "interest_match": pick.score,
-        "interest_weight": basis.interests.weights[pick.interest],
-        "nearest_shown_before": pick.nearest,
-    }
-    return Explanation(because_item_ids=because, score_parts=parts)
 
 
 def _look(hits: Hits, showable: Showable, n: int, interest: int) -> list[ScoredItem]:

@@ -105,3 +105,54 @@ def test_ties_stand_in_the_order_of_the_ids():
     picks = merge(["c", "a", "b"], vectors, np.stack([unit(1, 0)]), [1], n=3, diversity=0.0)
 
     assert [pick.row for pick in picks] == [1, 2, 0]
+
+
+@given(problems(), st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_every_beginning_of_a_feed_has_its_share_of_new_items(problem, new_share, seed):
+    ids, vectors, interests, weights, n = problem
+    are_new = np.random.default_rng(seed).random(len(ids)) < 0.2
+
+    picks = merge(
+        ids, vectors, interests, weights,
+        n=n, diversity=0.1, are_new=are_new, new_share=new_share,
+    )  # fmt: skip
+
+    rows = [pick.row for pick in picks]
+    assert len(rows) == len(set(rows)) == min(n, len(ids))
+    for n_places in range(1, len(rows) + 1):
+        shown = int(are_new[rows[:n_places]].sum())
+        assert shown >= min(int(new_share * n_places), int(are_new.sum()))
+
+
+@given(problems())
+def test_without_a_share_new_items_stand_where_any_would(problem):
+    ids, vectors, interests, weights, n = problem
+    are_new = np.ones(len(ids), np.bool_)
+
+    plain = merge(ids, vectors, interests, weights, n=n, diversity=0.1)
+    marked = merge(ids, vectors, interests, weights, n=n, diversity=0.1, are_new=are_new)
+
+    assert plain == marked
+
+
+@given(problems(), st.floats(0, 1))
+def test_each_place_is_filled_as_the_plain_words_say(problem, diversity):
+    ids, vectors, interests, weights, n = problem
+    scores = vectors @ interests.T
+    own = {row: int(scores[row].argmax()) for row in range(len(ids))}
+    shares = weights if sum(weights) > 0 else [1.0] * len(weights)
+    left, places = set(own), [0] * len(interests)
+    taken = []
+
+    def gain(row):
+        nearest = max((float(vectors[row] @ vectors[one]) for one in taken), default=0.0)
+        return (1 - diversity) * scores[row].max() - diversity * max(nearest, 0.0)
+
+    for pick in merge(ids, vectors, interests, weights, n=n, diversity=diversity):
+        averages = {own[row]: shares[own[row]] / (2 * places[own[row]] + 1) for row in left}
+        assert averages[pick.interest] == max(averages.values())
+        best = max(gain(row) for row in left if own[row] == pick.interest)
+        assert gain(pick.row) >= best - 1e-5
+        places[pick.interest] += 1
+        left.remove(pick.row)
+        taken.append(pick.row)
