@@ -2,10 +2,11 @@
 
 Milvus finds; this names. A found item that the catalogue lacks, or that is no longer available, is
 not shown, so that a search that is a moment behind (Milvus reads are bounded, not strong) shows
-nothing that was deleted. It also holds each item's vectors, for diversity in the merge.
+nothing that was deleted. It also holds each item's vectors, for diversity in the merge, and which
+attributes a tenant's items carry, for its filters (attributes.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -17,10 +18,15 @@ from protos.errors import InvalidInput
 from protos.keys import checked_id, checked_tenant, compose_key, short_item_hash
 from protos.rec.v1.items_pb2 import Item, ItemVector
 from protos.vectors import Floats, embedding_vector
+from retrieval.attributes import Census, TenantAttributes, attributes_of, count_if_never
+from retrieval.filters import Value
 from retrieval.measures import REFUSED_RECORDS
 from retrieval.store import ITEMS, Store, put_offsets
 
 log = structlog.get_logger(__name__)
+
+MAX_CATEGORIES, MAX_CATEGORY_BYTES = 64, 1024
+"""What Milvus stores of an item (milvus.py). No others count here, for filters mean one thing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,9 @@ class CatalogueItem:
     title: str
     categories: tuple[str, ...]
     available: bool
+    created_at_ms: int
+    popularity: float
+    attributes: Mapping[str, Value]
     short_hash: int
     vectors: dict[str, Floats]
     """By model version. (D,)"""
@@ -43,10 +52,15 @@ class CatalogueItem:
 class Catalogue:
     def __init__(self, store: Store, *, max_bytes: int) -> None:
         self._store = store
+        count_if_never(store)
         self.items: Lru[bytes, CatalogueItem] = Lru(max_bytes)
 
     def get(self, tenant: str, item_id: str) -> CatalogueItem | None:
         return self.get_many([compose_key(tenant, item_id)])[0]
+
+    def attributes(self, tenant: str) -> TenantAttributes:
+        """Return what the tenant's filters may name."""
+        return TenantAttributes(self._store, tenant)
 
     def get_many(self, keys: Sequence[bytes]) -> list[CatalogueItem | None]:
         """Return the items in the order of their keys (tenant/item); None where unknown."""
@@ -59,17 +73,22 @@ class Catalogue:
     def apply(self, topic: str, records: Sequence[Record]) -> None:
         """Take a batch of rec.item-vectors. Called on that topic's follower thread only."""
         batch, news = self._store.batch(), dict[bytes, CatalogueItem | None]()
+        census = Census(self._store, batch)
         for record in records:
             if record.value is None:
+                census.replace(record.key, None)
                 batch.delete(ITEMS, record.key)
                 news[record.key] = None
                 continue
             try:
-                news[record.key] = parse_item(topic, record)
+                item = parse_item(topic, record)
             except InvalidInput as error:
                 refuse_item(topic, record, error)
                 continue
+            news[record.key] = item
+            census.replace(record.key, item.attributes)
             batch.put(ITEMS, record.key, record.value)
+        census.write()
         offsets = self._store.next_offsets(f"catalogue:{topic}")
         offsets |= {record.partition: record.offset + 1 for record in records}
         put_offsets(batch, f"catalogue:{topic}", offsets)
@@ -135,15 +154,24 @@ def _item(message: ItemVector, key: bytes) -> CatalogueItem:
         tenant=item.tenant,
         item_id=item.item_id,
         title=item.title,
-        categories=tuple(item.categories),
+        categories=_categories(item.categories),
         available=item.available if item.HasField("available") else True,
+        created_at_ms=item.created_at_ms,
+        popularity=item.popularity,
+        attributes=attributes_of(item),
         short_hash=short_item_hash(item.tenant, item.item_id),
         vectors=vectors,
         item=item,
     )
 
 
+def _categories(names: Sequence[str]) -> tuple[str, ...]:
+    stored = [name for name in names if len(name.encode()) <= MAX_CATEGORY_BYTES]
+    return tuple(stored[:MAX_CATEGORIES])
+
+
 def _cost(item: CatalogueItem) -> int:
     """Estimate the memory of an entry: messages in memory take about four times their bytes."""
     vectors = sum(vector.nbytes + 150 for vector in item.vectors.values())
-    return item.item.ByteSize() * 4 + vectors + 500
+    attributes = 100 * len(item.attributes)
+    return item.item.ByteSize() * 4 + vectors + attributes + 500

@@ -39,6 +39,10 @@ Tenant = Annotated[str, typer.Option(help="The tenant.")]
 Categories = Annotated[
     list[str] | None, typer.Option("--category", help="Only items in one of these; repeatable.")
 ]
+Filter = Annotated[
+    str,
+    typer.Option("--filter", help="Only such items, as in 'price < 20 AND NOT sold_out'."),
+]
 
 
 def recommend(
@@ -46,10 +50,11 @@ def recommend(
     n: Count = 10,
     tenant: Tenant = "",
     category: Categories = None,
+    where: Filter = "",
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show a user's feed."""
-    query = FeedQuery(tenant=tenant, user_id=user, n=max(0, n), categories=category or [])
+    query = _query(tenant, user, n, category, where)
     feed = asyncio.run(_ask(query))
     if as_json:
         typer.echo(json.dumps(feed_view(feed), ensure_ascii=False))
@@ -62,14 +67,21 @@ def watch(
     n: Count = 15,
     tenant: Tenant = "",
     category: Categories = None,
+    where: Filter = "",
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON a push.")] = False,
 ) -> None:
     """Watch a user's feed change as events arrive; Ctrl-C ends it."""
-    query = FeedQuery(tenant=tenant, user_id=user, n=max(0, n), categories=category or [])
+    query = _query(tenant, user, n, category, where)
     try:
         asyncio.run(_print_pushes(query) if as_json else _show_pushes(query, user))
     except KeyboardInterrupt:
         return
+
+
+def _query(tenant: str, user: str, n: int, categories: list[str] | None, where: str) -> FeedQuery:
+    return FeedQuery(
+        tenant=tenant, user_id=user, n=max(0, n), categories=categories or [], filter=where
+    )
 
 
 async def _ask(query: FeedQuery) -> Feed:

@@ -58,3 +58,7 @@ LAG_SECONDS = Gauge(
 )
 INDEXED = Counter("freshet_retrieval_indexed_items_total", "Items written to Milvus.", ["change"])
 OVERLOADED = Counter("freshet_retrieval_overloaded_total", "Requests turned away.", ["what"])
+ATTRIBUTES_BEYOND = Counter(
+    "freshet_retrieval_attributes_beyond_total",
+    "Names of attributes that came when their tenant had as many as filters may name.",
+)

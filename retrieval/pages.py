@@ -35,6 +35,7 @@ class Pages:
             return ""
         token = secrets.token_urlsafe(16)
         n_bytes = 500 + 100 * (len(page.shown) + len(page.query.excluded))
+        n_bytes += 32 * page.query.filter_bytes  # its tree: a few objects for "a == 1"
         self._pages.put(token, page, n_bytes)
         return token
 

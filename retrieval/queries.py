@@ -9,6 +9,8 @@ from protos.errors import InvalidInput
 from protos.keys import checked_id, checked_tenant
 from protos.rec.v1.events_pb2 import Event, Receipt
 from protos.rec.v1.recommend_pb2 import FeedQuery, PreviewFeedRequest, SeenPolicy
+from retrieval.catalogue import Catalogue
+from retrieval.filter_language import parse
 from retrieval.filters import And, Available, Filter, InCategories, TenantIs
 from retrieval.seen import Policy
 
@@ -33,6 +35,9 @@ class Query:
     seen_policy: int = SeenPolicy.SEEN_POLICY_NEVER
     seen_after_days: int = 0
     explain: bool = False
+    filter: Filter | None = None
+    filter_bytes: int = 0
+    """Length of the text that the filter came from."""
 
     @property
     def where(self) -> Filter:
@@ -40,19 +45,16 @@ class Query:
         parts: list[Filter] = [TenantIs(self.tenant), Available()]
         if self.categories:
             parts.append(InCategories(self.categories))
+        if self.filter is not None:
+            parts.append(self.filter)
         return And(tuple(parts))
 
     def policy(self) -> Policy:
         return Policy.of(self.seen_policy, self.seen_after_days, time.time_ns() // 1_000_000)
 
 
-def checked_query(query: FeedQuery) -> Query:
+def checked_query(query: FeedQuery, catalogue: Catalogue) -> Query:
     """Raises InvalidInput naming the field."""
-    if query.filter:
-        raise InvalidInput(
-            "filter expressions are not supported yet; leave query.filter empty and use "
-            "query.categories"
-        )
     if len(query.exclude_item_ids) > MAX_EXCLUDED:
         raise InvalidInput(
             f"exclude_item_ids has {len(query.exclude_item_ids)} items; at most {MAX_EXCLUDED:,}"
@@ -61,8 +63,9 @@ def checked_query(query: FeedQuery) -> Query:
         raise InvalidInput(f"seen_policy {query.seen_policy} is not declared")
     if query.seen_after_days > MAX_SEEN_DAYS:
         raise InvalidInput(f"seen_after_days is {query.seen_after_days}; at most {MAX_SEEN_DAYS}")
+    tenant = checked_tenant(query.tenant)
     return Query(
-        tenant=checked_tenant(query.tenant),
+        tenant=tenant,
         user_id=checked_id(query.user_id, "user_id"),
         n=checked_n(query.n),
         categories=checked_categories(query.categories),
@@ -70,7 +73,14 @@ def checked_query(query: FeedQuery) -> Query:
         seen_policy=query.seen_policy,
         seen_after_days=query.seen_after_days,
         explain=query.explain,
+        filter=checked_filter(query.filter, tenant, catalogue),
+        filter_bytes=len(query.filter.encode()),
     )
+
+
+def checked_filter(text: str, tenant: str, catalogue: Catalogue) -> Filter | None:
+    """Return a tenant's filter, None for an empty text. Raises InvalidInput naming the place."""
+    return parse(text, catalogue.attributes(tenant)) if text else None
 
 
 def checked_n(n: int) -> int:
@@ -100,9 +110,9 @@ def checked_receipt(receipt: Receipt, query: Query, n_partitions: int) -> Receip
     return receipt
 
 
-def checked_preview(request: PreviewFeedRequest) -> Query:
+def checked_preview(request: PreviewFeedRequest, catalogue: Catalogue) -> Query:
     """Raises InvalidInput for a state that is not the query's user's, or for too much of it."""
-    query = checked_query(request.query)
+    query = checked_query(request.query, catalogue)
     state = request.state
     if (checked_tenant(state.tenant), state.user_id) != (query.tenant, query.user_id):
         raise InvalidInput(f"state is of another user than {query.user_id!r}")

@@ -50,6 +50,7 @@ from retrieval.pages import Page, Pages
 from retrieval.queries import (
     Query,
     checked_categories,
+    checked_filter,
     checked_n,
     checked_preview,
     checked_query,
@@ -95,7 +96,7 @@ class RecommendServicer(RecommendServiceServicer):
         self._open_keys: dict[bytes, int] = {}
 
     async def Recommend(self, request: RecommendRequest, context: Context) -> RecommendResponse:
-        query = checked_query(request.query)
+        query = checked_query(request.query, self._catalogue)
         session = checked_session(request.session)
         deadline = self._deadline(context)
         with self._admitted():
@@ -122,7 +123,7 @@ class RecommendServicer(RecommendServiceServicer):
     async def StreamFeed(
         self, request: StreamFeedRequest, context: Context
     ) -> AsyncIterator[StreamFeedResponse]:
-        query = checked_query(request.query)
+        query = checked_query(request.query, self._catalogue)
         if request.min_interval_ms > MAX_INTERVAL_MS:
             raise InvalidInput(f"min_interval_ms is {request.min_interval_ms}; at most 60,000")
         if len(self._open_feeds) >= self._limits.max_open_feeds:
@@ -144,7 +145,7 @@ class RecommendServicer(RecommendServiceServicer):
     async def PreviewFeed(
         self, request: PreviewFeedRequest, context: Context
     ) -> PreviewFeedResponse:
-        query = checked_preview(request)
+        query = checked_preview(request, self._catalogue)
         vectors = {
             compose_key(query.tenant, one.item_id): embedding_vector(one.embedding)
             for one in request.candidates
@@ -161,7 +162,8 @@ class RecommendServicer(RecommendServiceServicer):
         tenant = checked_tenant(request.tenant)
         item_id = checked_id(request.item_id, "item_id")
         categories = checked_categories(request.categories)
-        query = Query(tenant, "", checked_n(request.n), categories)
+        where = checked_filter(request.filter, tenant, self._catalogue)
+        query = Query(tenant, "", checked_n(request.n), categories, filter=where)
         item = self._catalogue.get(tenant, item_id)
         if item is None:
             raise UnknownItem(f"no item {item_id!r} in the catalogue; publish it with UpsertItems")

@@ -5,6 +5,8 @@
     E tenant/user                       i64 offset of the user's erasure
     S tenant/user NUL u32be segment     SeenSegment; offset -1: provisional (interests.py)
     I tenant/item                       ItemVector as it came
+    A tenant NUL name                   JSON: how many items carry the attribute, by kind
+    B tenant NUL name                   the same, of attributes beyond what filters may name
     T tenant/category NUL u32be number  TrendingList of that partition, as it came
     O topic or collection               JSON: next offset by partition
     M name                              what the store belongs to
@@ -23,8 +25,8 @@ from rocksdict import BlockBasedOptions, Cache, Options, Rdict
 from infra.rocks import batch_of
 from protos.errors import NotReady
 
-USERS, FALLBACKS, ERASURES, SEEN, ITEMS, TRENDING, OFFSETS, META = (
-    b"U", b"F", b"E", b"S", b"I", b"T", b"O", b"M",
+USERS, FALLBACKS, ERASURES, SEEN, ITEMS, ATTRIBUTES, BEYOND, TRENDING, OFFSETS, META = (
+    b"U", b"F", b"E", b"S", b"I", b"A", b"B", b"T", b"O", b"M",
 )  # fmt: skip
 
 

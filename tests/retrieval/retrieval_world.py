@@ -21,6 +21,7 @@ from protos.rec.v1.interests_pb2 import (
     UserInterests,
 )
 from protos.rec.v1.items_pb2 import Dtype, Embedding, Item, ItemVector
+from retrieval.attributes import attributes_of
 from retrieval.catalogue import Catalogue
 from retrieval.changes import Changes, trending_key
 from retrieval.filters import Filter, predicate
@@ -137,6 +138,8 @@ class _Seen:
         self.tenant, self.item_id = item.tenant, item.item_id
         self.categories = tuple(item.categories)
         self.available = item.available if item.HasField("available") else True
+        self.created_at_ms, self.popularity = item.created_at_ms, item.popularity
+        self.attributes = attributes_of(item)
 
 
 class FakeSessions:

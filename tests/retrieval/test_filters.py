@@ -21,8 +21,8 @@ def test_a_filter_reads_like_a_sentence():
     node = And((TenantIs("default"), Available(), InCategories(("drama",)), NotItems(("7", "8"))))
 
     assert render(node) == (
-        '(tenant == "default") and (available == true) and '
-        '(array_contains_any(categories, ["drama"])) and (item_id not in ["7", "8"])'
+        '((tenant == "default") and (available == true)) and '
+        '((array_contains_any(categories, ["drama"])) and (item_id not in ["7", "8"]))'
     )
 
 

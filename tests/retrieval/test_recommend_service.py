@@ -79,7 +79,7 @@ async def test_an_erased_user_is_like_an_unknown_one(world, stub):
         ({"n": 100_000}, "ask for 1 to 500"),
         ({"user_id": "u" * 257}, "more than 256 bytes"),
         ({"tenant": "No Such"}, "must match"),
-        ({"filter": "price < 3"}, "not supported yet"),
+        ({"filter": "price < 3"}, "which no item of the tenant carries"),
         ({"exclude_item_ids": ["a"] * 10_001}, "at most 10,000"),
         ({"categories": [""]}, "categories is empty"),
         ({"seen_policy": 17}, "not declared"),

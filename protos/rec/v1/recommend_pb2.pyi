@@ -200,16 +200,18 @@ class PreviewFeedResponse(_message.Message):
     def __init__(self, feed: _Optional[_Union[Feed, _Mapping]] = ...) -> None: ...
 
 class SimilarItemsRequest(_message.Message):
-    __slots__ = ("tenant", "item_id", "n", "categories")
+    __slots__ = ("tenant", "item_id", "n", "categories", "filter")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     N_FIELD_NUMBER: _ClassVar[int]
     CATEGORIES_FIELD_NUMBER: _ClassVar[int]
+    FILTER_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     item_id: str
     n: int
     categories: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, tenant: _Optional[str] = ..., item_id: _Optional[str] = ..., n: _Optional[int] = ..., categories: _Optional[_Iterable[str]] = ...) -> None: ...
+    filter: str
+    def __init__(self, tenant: _Optional[str] = ..., item_id: _Optional[str] = ..., n: _Optional[int] = ..., categories: _Optional[_Iterable[str]] = ..., filter: _Optional[str] = ...) -> None: ...
 
 class SimilarItemsResponse(_message.Message):
     __slots__ = ("items", "model_version")
