@@ -86,7 +86,7 @@ class ItemIndex:
             async with asyncio.timeout(timeout_s):
                 collection = await self._collection(model_version)
                 _check_length(queries, collection)
-                kind = _Kind(collection.name, render(where), _rounded(limit))
+                kind = _Kind(collection.name, render(where), served_limit(limit))
                 found = await self._calls.ask(kind, list(queries))
         except TimeoutError as error:
             SEARCHES.labels("late").inc()
@@ -199,7 +199,8 @@ def _check_length(queries: Floats, collection: Collection) -> None:
         )
 
 
-def _rounded(limit: int) -> int:
-    """Return a limit that more searches have: of every power of two, four are left."""
+def served_limit(limit: int) -> int:
+    """Return how many hits are asked for instead, so that more searches may share a call: of every
+    power of two, four numbers are left."""
     step = max(16, 1 << max(0, limit.bit_length() - 3))
     return min(MAX_LIMIT, -(-limit // step) * step)

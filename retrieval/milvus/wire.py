@@ -32,10 +32,7 @@ class Hits:
 def search_request(
     collection: str, queries: Sequence[Floats], where: str, limit: int, consistency: str
 ) -> milvus_pb2.SearchRequest:
-    """Ask for the `limit` nearest of each query (D,).
-
-    HNSW looks at ef candidates; twice the limit finds what there is (docs/benchmarks.md).
-    """
+    """Ask for the `limit` nearest of each query (D,)."""
     placeholder = common_pb2.PlaceholderValue(
         tag="$0",
         type=common_pb2.PlaceholderType.FloatVector,
@@ -45,7 +42,7 @@ def search_request(
         "anns_field": "vector",
         "metric_type": "IP",
         "topk": limit,
-        "params": json.dumps({"ef": max(LEAST_EF, 2 * limit)}),
+        "params": json.dumps({"ef": served_ef(limit)}),
         "round_decimal": -1,
     }
     return milvus_pb2.SearchRequest(
@@ -62,6 +59,11 @@ def search_request(
         consistency_level=common_pb2.ConsistencyLevel.Value(consistency),
         guarantee_timestamp=_AS_OF[consistency],
     )
+
+
+def served_ef(limit: int) -> int:
+    """Return how many candidates HNSW looks at; docs/benchmarks.md has the recall."""
+    return max(LEAST_EF, 2 * limit)
 
 
 def hits_of(answer: milvus_pb2.SearchResults) -> list[Hits]:

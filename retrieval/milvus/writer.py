@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from pymilvus import DataType, MilvusClient
 
-from retrieval.catalogue import CatalogueItem
+from retrieval.catalogue import MAX_CATEGORIES, MAX_CATEGORY_BYTES, CatalogueItem
 from retrieval.milvus.client import (
     Collection,
     WrongDimension,
@@ -21,7 +21,7 @@ from retrieval.milvus.client import (
     translated,
 )
 
-MAX_CATEGORIES, MAX_TEXT_BYTES, MAX_KEY_BYTES = 64, 1024, 1024
+MAX_TEXT_BYTES, MAX_KEY_BYTES = MAX_CATEGORY_BYTES, 1024
 
 _INDEX = {"index_type": "HNSW", "metric_type": "IP", "params": {"M": 16, "efConstruction": 200}}
 
@@ -116,17 +116,16 @@ class ItemWriter:
 
 
 def _row(item: CatalogueItem, model_version: str) -> dict[str, object]:
-    categories = [text for text in item.categories if len(text.encode()) <= MAX_TEXT_BYTES]
     return {
         "key": item.key.decode(),
         "vector": item.vectors[model_version],
         "tenant": item.tenant,
         "item_id": item.item_id,
         "title": item.title.encode()[:MAX_TEXT_BYTES].decode(errors="ignore"),
-        "categories": categories[:MAX_CATEGORIES],
+        "categories": list(item.categories),
         "available": item.available,
-        "created_at_ms": item.item.created_at_ms,
-        "popularity": item.item.popularity,
+        "created_at_ms": item.created_at_ms,
+        "popularity": item.popularity,
         "attributes": {
             name: getattr(value, value.WhichOneof("kind"))
             for name, value in item.item.attributes.items()

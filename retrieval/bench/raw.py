@@ -1,0 +1,78 @@
+"""Milvus alone, as its own client asks it: what a feed is measured against."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pymilvus import AsyncMilvusClient, MilvusClient
+
+from protos.vectors import Floats
+from retrieval.filters import Filter, render
+
+POLL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    rows_s: float
+    """Until every row was there."""
+    index_s: float
+    """From then until the index was built."""
+
+
+class RawMilvus:
+    def __init__(self, uri: str, collection: str, where: Filter, *, limit: int, ef: int) -> None:
+        self._client = AsyncMilvusClient(uri=uri, timeout=30)
+        self._collection, self._where = collection, render(where)
+        self._limit, self._ef = limit, ef
+
+    async def search(self, interests: Floats) -> list[list[str]]:
+        """Return the ids of each interest's hits. (K, D)"""
+        found = await self._client.search(
+            self._collection,
+            list(interests),
+            filter=self._where,
+            limit=self._limit,
+            search_params={"params": {"ef": self._ef}},
+            consistency_level="Eventually",
+            timeout=30,
+        )
+        return [list(hits.ids) for hits in found]
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+def wait_until_built(uri: str, name: str, n_rows: int, timeout_s: float) -> Built:
+    """Wait until a collection holds all rows, seal it, and wait until its index is built.
+
+    Milvus seals a segment when it is full or after some minutes, and searches what is not sealed
+    row by row; the index is what is to be measured. Raises TimeoutError.
+    """
+    client = MilvusClient(uri=uri, timeout=60)
+    begin = time.monotonic()
+
+    def until(is_so: Callable[[], bool]) -> float:
+        while not is_so():
+            if time.monotonic() - begin > timeout_s:
+                raise TimeoutError(f"{name} was not built within {timeout_s:.0f} s")
+            time.sleep(POLL_S)
+        return time.monotonic() - begin
+
+    try:
+        rows_s = until(lambda: client.has_collection(name) and _count(client, name) >= n_rows)
+        client.flush(name)
+        (index,) = client.list_indexes(name)
+        built_s = until(lambda: _is_built(client.describe_index(name, index)))
+    finally:
+        client.close()
+    return Built(rows_s, built_s - rows_s)
+
+
+def _count(client: MilvusClient, name: str) -> int:
+    (row,) = client.query(name, filter="", output_fields=["count(*)"])
+    return int(row["count(*)"])
+
+
+def _is_built(described: dict[str, object]) -> bool:
+    return described["pending_index_rows"] == 0 and described["indexed_rows"] != 0
