@@ -111,7 +111,7 @@ class Census:
     def _write(self, tenant: str, changes: Mapping[str, Counts]) -> None:
         """Known names first, so that those which are given up make room for others."""
         n_declared = sum(1 for _ in self._store.scan(ATTRIBUTES, _row(tenant)))
-        unknown = []
+        news = dict[str, Counts]()
         for name, change in changes.items():
             row = _row(tenant, name)
             if (raw := self._store.get(ATTRIBUTES, row)) is not None:
@@ -119,15 +119,13 @@ class Census:
             elif (raw := self._store.get(BEYOND, row)) is not None:
                 self._put(BEYOND, row, _counts(raw) + change)
             else:
-                unknown.append(name)
-        n_declared += self._move_up(tenant, MAX_ATTRIBUTES - n_declared)
-        n_left = MAX_ATTRIBUTES - n_declared
-        for name in unknown[:n_left]:
-            self._put(ATTRIBUTES, _row(tenant, name), changes[name])
-        for name in unknown[n_left:]:
-            self._put(BEYOND, _row(tenant, name), changes[name])
-        if unknown[n_left:]:
-            self._warn(tenant, unknown[n_left:])
+                news[name] = +change  # without the kinds that the batch itself took back
+        n_declared += self._move_up(tenant, max(0, MAX_ATTRIBUTES - n_declared))
+        n_left = max(0, MAX_ATTRIBUTES - n_declared)
+        for place, (name, counts) in enumerate(news.items()):
+            self._put(ATTRIBUTES if place < n_left else BEYOND, _row(tenant, name), counts)
+        if beyond := list(news)[n_left:]:
+            self._warn(tenant, beyond)
 
     def _move_up(self, tenant: str, n_left: int) -> int:
         """Declare names that had to wait; return how many."""

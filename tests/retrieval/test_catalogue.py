@@ -3,8 +3,9 @@ import pytest
 
 from protos.keys import compose_key
 from protos.rec.v1.items_pb2 import Dtype, Embedding
-from retrieval.catalogue import Catalogue
+from retrieval.catalogue import MAX_CATEGORIES, MAX_CATEGORY_BYTES, Catalogue
 from retrieval.measures import REFUSED_RECORDS
+from retrieval.milvus import _row
 from retrieval.store import Store
 from tests.retrieval.retrieval_world import item_vector, record, unit
 
@@ -82,6 +83,16 @@ def test_what_is_no_item_is_counted_and_its_neighbours_apply(catalogue):
     assert refused("item") == before + 2
     assert catalogue.get("default", "1") is None
     assert catalogue.get("default", "2") is not None
+
+
+def test_an_items_categories_are_those_that_milvus_stores(catalogue):
+    names = ["c" * (MAX_CATEGORY_BYTES + 1), *(f"c{row}" for row in range(MAX_CATEGORIES + 1))]
+    catalogue.apply("items", [record(KEY, item_vector("1", unit(1, 0), categories=names))])
+
+    item = catalogue.get("default", "1")
+
+    assert item.categories == tuple(names[1:-1])
+    assert list(item.categories) == _row(item, "m1")["categories"]
 
 
 def test_a_restart_knows_the_items_and_where_to_go_on(catalogue, store):

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from infra.grpc_server import GrpcServer
 from protos.errors import DependencyDown, InvalidInput
+from protos.rec.v1.items_pb2 import AttributeValue
 from protos.rec.v1.recommend_pb2 import Feed, ScoredItem, Source
 from retrieval.commands import feed_table, recommend
 from retrieval.service import recommend_service
@@ -49,6 +50,16 @@ async def test_a_feed_is_json_for_programs(world, address):
 
     feed = json.loads(result.output)
     assert (feed["source"], feed["items"][0]["item_id"]) == ("trending", "7")
+
+
+async def test_a_feed_is_filtered(world, address):
+    for row in (1, 2):
+        world.add_item(f"{row}", unit(1, 0), attributes={"price": AttributeValue(number=row)})
+        world.add_trending(("1", 3.0), ("2", 2.0))
+
+    result = await run("stranger", "--json", "--filter", "price > 1")
+
+    assert [item["item_id"] for item in json.loads(result.output)["items"]] == ["2"]
 
 
 async def test_a_refusal_is_an_error_of_ours(address):
