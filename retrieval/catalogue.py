@@ -26,7 +26,7 @@ from retrieval.store import ITEMS, Store, put_offsets
 log = structlog.get_logger(__name__)
 
 MAX_CATEGORIES, MAX_CATEGORY_BYTES = 64, 1024
-"""What Milvus stores of an item (milvus/writer.py). No others count here: filters mean one thing."""
+"""What Milvus stores of an item (milvus/writer.py). No others count: filters mean one thing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,8 @@ def make_shop(n_items: int, n_users: int, seed: int = 0) -> Shop:
     centres = _unit(rng.standard_normal((N_CLUSTERS, DIM)).astype(np.float32))
     shares = rng.zipf(1.5, N_CLUSTERS).clip(1, 50) * 1.0
     of_item = rng.choice(N_CLUSTERS, n_items, p=shares / shares.sum())
-    vectors = _near(centres[of_item], rng)
+    # As the topic carries them.
+    vectors = _near(centres[of_item], rng).astype(np.float16).astype(np.float32)
     users = _near(centres[rng.choice(N_CLUSTERS, (n_users, N_INTERESTS))], rng)
     return Shop(
         vectors,
@@ -78,9 +79,7 @@ def publish(shop: Shop, bootstrap: str, topics: Topics, progress: Progress) -> N
     """Write items, users and what they have seen; return when Kafka has all of it."""
     ensure_topics(bootstrap, topics, n_partitions=N_PARTITIONS)
     # Acknowledged at the end, all of it: `flush` raises nothing, the futures do.
-    producer = KafkaProducer(
-        bootstrap_servers=bootstrap, linger_ms=20, batch_size=2**18, buffer_memory=2**26
-    )
+    producer = KafkaProducer(bootstrap_servers=bootstrap, linger_ms=20, batch_size=2**18)
     failures: list[BaseException] = []
     task = progress.add_task("publishing items and users", total=shop.n_items + len(shop.users))
     for topic, key, value, partition in _records(shop, topics):
