@@ -44,12 +44,17 @@ INDEXES = (
     Index(
         "HNSW",
         {"index_type": "HNSW", "params": {"M": 16, "efConstruction": 200}},
-        ({"ef": 320}, {"ef": 1280}, {"ef": 4096}),
+        ({"ef": 320}, {"ef": 640}, {"ef": 1280}),
+    ),
+    Index(
+        "HNSW_32",
+        {"index_type": "HNSW", "params": {"M": 32, "efConstruction": 400}},
+        ({"ef": 320}, {"ef": 640}, {"ef": 1280}),
     ),
     Index(
         "IVF_FLAT",
         {"index_type": "IVF_FLAT", "params": {"nlist": 512}},
-        ({"nprobe": 16}, {"nprobe": 64}, {"nprobe": 128}),
+        ({"nprobe": 64}, {"nprobe": 128}),
     ),
 )
 
