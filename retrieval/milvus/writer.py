@@ -4,7 +4,7 @@
     title | categories ARRAY of VARCHAR | available | created_at_ms | popularity | attributes JSON
 
 Index: HNSW by inner product (vectors have unit length), M 32, efConstruction 400: chosen by recall
-under filters (docs/benchmarks.md). Upsert is unsound with partition keys in 2.3.5, so there are none.
+under filters (docs/benchmarks.md). No partition keys: upsert is unsound with them in 2.3.5.
 """
 
 from collections.abc import Mapping, Sequence
