@@ -242,7 +242,7 @@ def _number(token: Token) -> float:
     number = float(token)
     if not math.isfinite(number):
         raise InvalidInput(f"filter has a number {place(token)} that is too large for 64 bits")
-    return number + 0.0  # -0.0 becomes 0.0
+    return number
 
 
 def _ms(token: Token) -> int:

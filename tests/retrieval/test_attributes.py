@@ -10,7 +10,7 @@ from retrieval.attributes import MAX_ATTRIBUTES, MAX_NAME_BYTES, attributes_of
 from retrieval.catalogue import Catalogue
 from retrieval.filters import Kind
 from retrieval.measures import ATTRIBUTES_BEYOND
-from retrieval.store import META, Store
+from retrieval.store import ATTRIBUTES, META, Store
 from tests.retrieval.filter_trees import random_attributes
 from tests.retrieval.retrieval_world import item_vector, record, unit
 
@@ -129,6 +129,17 @@ def test_names_beyond_the_bound_are_counted_and_wait_their_turn(catalogue):
     assert (attributes.kinds("a"), attributes.is_beyond("b")) == ({Kind.NUMBER}, False)
 
 
+def test_a_name_that_waits_and_is_given_up_takes_no_place(catalogue):
+    many = {f"n{row}": text() for row in range(MAX_ATTRIBUTES - 1)}
+    catalogue.apply("items", [carrying("1", **many), carrying("2", one=text())])
+    catalogue.apply("items", [carrying("3", a=text()), carrying("4", b=text())])
+
+    catalogue.apply("items", [gone("2"), gone("3")])
+
+    assert catalogue.attributes("default").kinds("b") == {Kind.TEXT}
+    assert not catalogue.attributes("default").is_beyond("a")
+
+
 def test_one_item_with_too_many_names_declares_no_more_than_the_bound(catalogue):
     many = {f"n{row}": text() for row in range(MAX_ATTRIBUTES + 50)}
 
@@ -144,10 +155,15 @@ def test_a_name_that_no_filter_can_hold_declares_nothing(catalogue, name):
     assert list(names(catalogue)) == ["ok"]
 
 
-def test_a_store_from_before_attributes_were_counted_is_counted_once(catalogue, store):
+@pytest.mark.parametrize("is_left_over", [True, False])
+def test_a_store_from_before_attributes_were_counted_is_counted_once(
+    catalogue, store, is_left_over
+):
     catalogue.apply("items", [carrying("1", size=text()), carrying("2", size=text())])
     uncounted = store.batch()
     uncounted.delete(META, b"attributes")
+    if not is_left_over:
+        uncounted.delete_prefix(ATTRIBUTES, b"")
     uncounted.write()
 
     again = Catalogue(store, max_bytes=2**20)

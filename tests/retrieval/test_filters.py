@@ -65,6 +65,11 @@ def test_a_filter_over_no_values_is_refused():
         render(InCategories(()))
 
 
+def test_a_number_that_is_none_is_never_rendered():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        render(Compare(PRICE, "<", float("nan")))
+
+
 def test_an_item_passes_when_every_part_lets_it():
     node = And((TenantIs("default"), Available(), InCategories(("war", "horror"))))
 
