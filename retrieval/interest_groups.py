@@ -57,7 +57,7 @@ def _name(items: Sequence[ScoredItem], everything: Counter[str]) -> str:
     """Return the categories that are frequent here and rare elsewhere: n_here^2 / n_everywhere."""
     here = _counted(items)
     frequent = [name for name, n_here in here.items() if 2 * n_here >= max(here.values())]
-    distinct = sorted(frequent, key=lambda name: (-here[name] ** 2 / everything[name], name))
+    distinct = sorted(frequent, key=lambda name: (-(here[name] ** 2) / everything[name], name))
     return ", ".join(distinct[:MAX_NAMED])
 
 
