@@ -13,6 +13,10 @@ from protos.rec.v1.recommend_pb2 import (
     Source,
     StreamFeedResponse,
 )
+from retrieval.interest_groups import interest_groups
+
+N_SHOWN = 4
+"""Items of an interest."""
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 
@@ -84,11 +88,12 @@ def user_view(user: GetUserResponse) -> dict[str, Json]:
         "recent": [_event_view(event) for event in user.recent],
         "interests": [
             {
-                "interest": view.interest,
-                "weight": round(view.weight, 4),
-                "items": [item_view(item) for item in view.items],
+                "interest": group.interest,
+                "name": group.name,
+                "weight": round(group.weight, 4),
+                "items": [item_view(item) for item in group.items[:N_SHOWN]],
             }
-            for view in user.interests
+            for group in interest_groups(user.interests)
         ],
     }
 

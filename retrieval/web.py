@@ -8,7 +8,8 @@ stream.
     GET  /api/users?prefix=      known users, in the order of their ids
     GET  /api/user?user=         history and interests; 404 for a user nobody knows
     GET  /api/feed?user=&n=      server-sent events (feed_events.py)
-    POST /api/events             {user, item, action, recommendation}: publishes one event
+    POST /api/events             {user, item, action, recommendation, event_id}: one event, which
+                                 counts once, however often it is sent with the same event_id
 
 Every refusal is {"error": a sentence}. A POST must be application/json, which another site's form
 cannot send, and every answer forbids scripts from elsewhere.

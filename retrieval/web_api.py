@@ -28,8 +28,8 @@ from retrieval.views import Json, user_view, users_view
 DEADLINE_S = 5.0
 MAX_STREAMS = 500
 MAX_BODY_BYTES = 64 * 1024
-N_FEED, N_PER_INTEREST, N_USERS = 20, 4, 30
-EVENT_FIELDS = ("user", "item", "action", "recommendation")
+N_FEED, N_PER_INTEREST, N_USERS = 20, 20, 30
+EVENT_FIELDS = ("user", "item", "action", "recommendation", "event_id")
 
 RECONNECT_SOON = (
     ("grpc.initial_reconnect_backoff_ms", 200),
@@ -75,7 +75,8 @@ class PageApi:
     async def publish(self, request: Request) -> dict[str, Json]:
         body = await _event_body(request)
         event = Event(
-            event_id=str(uuid.uuid4()),
+            # A page that tries again sends the id again: the event counts once.
+            event_id=body["event_id"] or str(uuid.uuid4()),
             item_id=body["item"],
             action=body["action"],
             event_time_ms=time.time_ns() // 1_000_000,

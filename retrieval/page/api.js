@@ -1,9 +1,11 @@
 // What the page asks of its server. Refusals become errors whose message is a sentence.
 
+const DEADLINE_MS = 8000;
+
 async function ask(path, options) {
   let response;
   try {
-    response = await fetch(path, options);
+    response = await fetch(path, { signal: AbortSignal.timeout(DEADLINE_MS), ...options });
   } catch {
     throw new Error("the page's own server does not answer; is it still running?");
   }
@@ -36,19 +38,4 @@ export function publish(event) {
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(event),
   });
-}
-
-/** Opens the user's feed; the browser itself opens it again when the connection breaks. */
-export function openFeed(user, { onFeed, onLive, onProblem, onLost, onRefused }) {
-  const source = new EventSource(`api/feed?user=${encodeURIComponent(user)}`);
-  source.addEventListener("open", onLive);
-  source.addEventListener("feed", (event) => onFeed(JSON.parse(event.data)));
-  source.addEventListener("beat", onLive);
-  source.addEventListener("problem", (event) => onProblem(JSON.parse(event.data).reason));
-  source.addEventListener("refused", (event) => {
-    source.close();
-    onRefused(JSON.parse(event.data).reason);
-  });
-  source.addEventListener("error", () => source.readyState !== EventSource.CLOSED ? onLost() : onLost(true));
-  return source;
 }

@@ -1,51 +1,84 @@
 // The feed: keeps each item's element while it stays, so that focus stays too, and shows what moved.
 
+import { add, past } from "./words.js";
+import { hue } from "./user.js";
+
 const FADE_MS = 6000;
 const template = document.getElementById("item");
 const list = document.getElementById("feed");
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
-export const hue = (interest) => (interest >= 0 ? `var(--hue-${interest % 8})` : "var(--faint)");
-
-/** Shows the items and returns how many are new to the list. */
+/** Shows the items; returns what changed: {nNew, nMoved, gone: titles}. */
 export function showFeed(items, { animate }) {
-  const before = new Map([...list.querySelectorAll(".item")].map((el, at) => [el.dataset.item, { el, at, top: el.getBoundingClientRect().top }]));
-  const focused = focusedRank();
-  const elements = items.map((item, at) => filled(before.get(item.item_id)?.el, item, at));
-  list.replaceChildren(...(elements.length ? elements : [nothing()]));
+  const before = new Map(elements().map((element, at) => [element.dataset.item, { element, at, top: element.getBoundingClientRect().top }]));
+  const focused = { element: document.activeElement, at: focusedRank() };
   const isChange = animate && before.size > 0;
-  let nNew = 0;
-  elements.forEach((element, at) => {
+  const after = items.map((item, at) => filled(before.get(item.item_id)?.element, item, at));
+  list.removeAttribute("aria-busy");
+  list.replaceChildren(...after);
+  if (!after.length) add(list, "li", "empty", "Nothing to show yet. Once events arrive, what is trending appears here.");
+  const changed = { nNew: 0, nMoved: 0, gone: [] };
+  after.forEach((element, at) => {
     const old = before.get(element.dataset.item);
-    if (isChange && !old) nNew += 1;
-    mark(element, isChange ? way(old, at) : null);
+    const moved = isChange ? way(old, at) : null;
+    mark(element, moved);
+    if (moved) changed[old ? "nMoved" : "nNew"] += 1;
     if (isChange && old) slide(element, old.top);
   });
+  const stay = new Set(items.map((item) => item.item_id));
+  if (isChange) changed.gone = [...before].filter(([item]) => !stay.has(item)).map(([, { element }]) => element.dataset.title);
   restoreFocus(focused);
-  return nNew;
+  return changed;
+}
+
+/** Says at each item why it is there: the interest that found it, and the event it is nearest to. */
+export function showReasons(user, sourceText) {
+  const names = new Map((user?.interests ?? []).map((one) => [one.interest, one.name]));
+  const wanted = (user?.recent ?? []).filter((event) => event.action !== "dismiss");
+  const events = new Map(wanted.reverse().map((event) => [event.item_id, event]));
+  for (const element of elements()) {
+    const name = names.get(Number(element.dataset.interest)) ?? "";
+    const event = element.dataset.because.split("\n").map((item) => events.get(item)).find(Boolean);
+    const because = event ? `because you ${past(event.action)} ${event.title}` : name ? "near this interest" : sourceText;
+    element.querySelector(".interest-name").textContent = name;
+    element.querySelector(".because").textContent = because;
+    label(element);
+  }
+}
+
+export function clearFeed() {
+  list.replaceChildren();
+  list.setAttribute("aria-busy", "true");
+}
+
+export function elementOf(item) {
+  return elements().find((element) => element.dataset.item === item);
 }
 
 function filled(element, item, at) {
   const made = element ?? template.content.firstElementChild.cloneNode(true);
-  made.dataset.item = item.item_id;
-  made.dataset.title = item.title;
-  made.classList.remove("sent");
+  Object.assign(made.dataset, { item: item.item_id, title: item.title, interest: item.interest, because: item.because.join("\n"), rank: at + 1 });
   made.style.setProperty("--hue", hue(item.interest));
   made.querySelector(".rank").textContent = at + 1;
-  made.querySelector(".title").textContent = item.title;
-  made.querySelector(".tags").textContent = item.categories.join(" · ");
-  made.querySelector(".score").textContent = item.interest >= 0 ? item.score.toFixed(2) : Math.round(item.score);
-  made.tabIndex = at === 0 ? 0 : -1;
-  for (const button of made.querySelectorAll("button")) button.tabIndex = -1;
-  made.setAttribute("aria-label", `${at + 1}. ${item.title}`);
+  const title = made.querySelector(".title");
+  title.textContent = title.title = item.title;
+  made.querySelector(".categories").textContent = item.categories.join(" · ");
+  const isMatch = item.interest >= 0;
+  made.querySelector(".score").textContent = isMatch ? `match ${item.score.toFixed(2)}` : `${Math.round(item.score).toLocaleString("en")} points`;
+  makeCurrent(made, at === 0);
   return made;
+}
+
+function label(element) {
+  const { rank, title } = element.dataset;
+  const parts = [".interest-name", ".because", ".moved"].map((name) => element.querySelector(name).textContent);
+  element.setAttribute("aria-label", [`${rank}. ${title}`, ...parts].filter(Boolean).join(", "));
 }
 
 function way(old, at) {
   if (!old) return ["new", "new"];
   if (old.at > at) return ["up", `↑ ${old.at - at}`];
-  if (old.at < at) return ["down", `↓ ${at - old.at}`];
-  return null;
+  return old.at < at ? ["down", `↓ ${at - old.at}`] : null;
 }
 
 function mark(element, moved) {
@@ -56,6 +89,7 @@ function mark(element, moved) {
   badge.textContent = moved ? moved[1] : "";
   element.classList.toggle("new", Boolean(moved) && moved[0] === "new");
   if (moved) badge.dataset.timer = setTimeout(() => badge.classList.add("fading"), FADE_MS);
+  label(element);
 }
 
 function slide(element, top) {
@@ -64,30 +98,31 @@ function slide(element, top) {
   element.animate([{ transform: `translateY(${distance}px)` }, { transform: "none" }], { duration: 420, easing: "cubic-bezier(.2,.7,.2,1)" });
 }
 
-function nothing() {
-  const empty = document.createElement("li");
-  empty.className = "empty";
-  empty.textContent = "Nothing to show yet. Once events arrive, what is trending appears here.";
-  return empty;
-}
-
-function items() {
+function elements() {
   return [...list.querySelectorAll(".item")];
 }
 
 function focusedRank() {
-  return items().findIndex((element) => element.contains(document.activeElement));
+  return elements().findIndex((element) => element.contains(document.activeElement));
 }
 
-function restoreFocus(rank) {
-  if (rank < 0 || focusedRank() >= 0) return;
-  const all = items();
-  all[Math.min(rank, all.length - 1)]?.focus({ preventScroll: true });
+/** Focus goes with its item; where that is gone, to the one that has its place. */
+function restoreFocus({ element, at }) {
+  if (at < 0) return;
+  const all = elements();
+  const next = list.contains(element) ? element : all[Math.min(at, all.length - 1)];
+  next?.focus({ preventScroll: true });
+}
+
+/** Tab reaches one item of the list, the current one, and its buttons. */
+function makeCurrent(element, isCurrent) {
+  element.tabIndex = isCurrent ? 0 : -1;
+  for (const button of element.querySelectorAll(".acts button")) button.tabIndex = isCurrent ? 0 : -1;
 }
 
 /** Moves the focus by one item. */
 export function step(by) {
-  const all = items();
+  const all = elements();
   const at = focusedRank();
   const next = all[at < 0 ? 0 : Math.max(0, Math.min(all.length - 1, at + by))];
   next?.focus();
@@ -100,11 +135,19 @@ export function onAct(act) {
     const button = event.target.closest("button[data-action]");
     if (button) act(button.dataset.action, button.closest(".item"));
   });
+  list.addEventListener("focusin", (event) => {
+    const current = event.target.closest(".item");
+    for (const element of elements()) makeCurrent(element, element === current);
+  });
   const keys = { Enter: "click", l: "like", x: "dismiss" };
   list.addEventListener("keydown", (event) => {
     const item = event.target.closest(".item");
     if (!item || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
     if (event.target !== item && event.key === "Enter") return;
     if (keys[event.key]) act(keys[event.key], item);
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      event.preventDefault();
+      step(event.key === "ArrowDown" ? 1 : -1);
+    }
   });
 }

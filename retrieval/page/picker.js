@@ -1,41 +1,45 @@
 // The user picker: a combobox over known ids; any other id names a new user.
 
 import { findUsers } from "./api.js";
-import { add } from "./user.js";
+import { add, counted } from "./words.js";
 
 const input = document.getElementById("who");
 const list = document.getElementById("people");
+let current = "";
 let chosen = -1;
 let asked = 0;
 
-export function setUpPicker(onPick, onProblem) {
-  input.addEventListener("input", () => refresh(onProblem));
-  input.addEventListener("focus", () => {
-    input.select();
-    refresh(onProblem);
+export function setUpPicker(onPick) {
+  input.addEventListener("input", () => refresh(input.value.trim()));
+  input.addEventListener("focus", () => input.select());
+  input.addEventListener("click", () => list.hidden && refresh(""));
+  input.addEventListener("blur", () => {
+    close();
+    input.value = current;
   });
-  input.addEventListener("blur", () => setTimeout(close, 120));
   input.addEventListener("keydown", (event) => {
+    if (event.isComposing) return;
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
-      choose(chosen + (event.key === "ArrowDown" ? 1 : -1));
+      if (list.hidden) refresh(input.value.trim() === current ? "" : input.value.trim());
+      else choose(chosen + (event.key === "ArrowDown" ? 1 : -1));
     } else if (event.key === "Enter") {
       const user = options()[chosen]?.dataset.user ?? input.value.trim();
       if (user) pick(user, onPick);
     } else if (event.key === "Escape") {
+      if (list.hidden) input.value = current;
       close();
     }
   });
-  list.addEventListener("pointerdown", (event) => {
+  list.addEventListener("pointerdown", (event) => event.preventDefault()); // the field keeps the focus
+  list.addEventListener("click", (event) => {
     const option = event.target.closest("[data-user]");
-    if (option) {
-      event.preventDefault();
-      pick(option.dataset.user, onPick);
-    }
+    if (option) pick(option.dataset.user, onPick);
   });
 }
 
 export function showPicked(user) {
+  current = user;
   input.value = user;
 }
 
@@ -45,62 +49,65 @@ export function focusPicker() {
 
 function pick(user, onPick) {
   showPicked(user);
-  close();
   input.blur();
   onPick(user);
 }
 
-async function refresh(onProblem) {
+async function refresh(typed) {
   const turn = ++asked;
+  let found;
   try {
-    const typed = input.value.trim();
-    const { users } = await findUsers(typed);
-    if (turn !== asked || document.activeElement !== input) return;
-    show(users, typed);
+    found = await findUsers(typed);
   } catch (error) {
-    onProblem(error.message);
+    found = { users: [], note: `The list is not to be had: ${error.message}` };
   }
+  if (turn === asked && document.activeElement === input) show(found, typed);
 }
 
-function show(users, typed) {
-  const lines = document.createDocumentFragment();
-  users.forEach((user, at) => {
-    const line = add(lines, "li");
-    line.setAttribute("role", "option");
-    line.id = `person-${at}`;
-    line.dataset.user = user.user_id;
-    add(line, "span", "", user.user_id);
-    add(line, "span", "quiet", `${user.n_events.toLocaleString("en")} events`);
-  });
-  if (typed && !users.some((user) => user.user_id === typed)) {
-    const line = add(lines, "li");
-    line.setAttribute("role", "option");
-    line.id = "person-new";
-    line.dataset.user = typed;
-    add(line, "span", "", `“${typed}”`);
-    add(line, "span", "quiet", "new user");
-  }
-  if (!lines.children.length) add(lines, "li", "none", "No users yet: type a name to be the first.");
-  list.replaceChildren(lines);
+function show({ users, next, note }, typed) {
+  list.replaceChildren();
+  for (const user of users) option(user.user_id, user.user_id, counted(user.n_events, "event"));
+  const isNew = typed && !users.some((user) => user.user_id === typed);
+  if (isNew) option(typed, `“${typed}”`, note ? "go there" : "new user");
+  const more = next ? `The first ${users.length}: type the beginning of a name to see others.` : "";
+  const none = users.length || isNew ? "" : "No users yet: type a name to be the first.";
+  const words = note || more || none;
+  if (words) remark(words);
   list.hidden = false;
   input.setAttribute("aria-expanded", "true");
-  chosen = -1;
+  choose(-1);
+}
+
+function option(user, name, remarked) {
+  const line = add(list, "li");
+  line.setAttribute("role", "option");
+  line.setAttribute("aria-selected", "false");
+  line.id = `person-${list.children.length}`;
+  line.dataset.user = user;
+  add(line, "span", "", name);
+  add(line, "span", "quiet", remarked);
+}
+
+function remark(words) {
+  const line = add(list, "li", "none", words);
+  line.setAttribute("role", "option");
+  line.setAttribute("aria-disabled", "true");
 }
 
 function choose(at) {
   const all = options();
   chosen = Math.max(-1, Math.min(all.length - 1, at));
-  all.forEach((option, index) => option.setAttribute("aria-selected", String(index === chosen)));
+  all.forEach((one, index) => one.setAttribute("aria-selected", String(index === chosen)));
   all[chosen]?.scrollIntoView({ block: "nearest" });
   if (all[chosen]) input.setAttribute("aria-activedescendant", all[chosen].id);
   else input.removeAttribute("aria-activedescendant");
 }
 
 function close() {
+  asked += 1; // an answer that is still on its way opens nothing
   list.hidden = true;
   input.setAttribute("aria-expanded", "false");
-  input.removeAttribute("aria-activedescendant");
-  chosen = -1;
+  choose(-1);
 }
 
 function options() {

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from playwright.async_api import expect
 
 from infra.endpoints import Endpoints
 from infra.hops import hop_durations
@@ -20,6 +21,7 @@ from infra.witness import channel_to, moved_items, watch_feed
 from protos.rec.v1 import events_pb2, recommend_pb2, recommend_pb2_grpc
 from stream.bench.worker_process import wait_for
 from stream.producer import Producer
+from tests.browser import a_browser, a_page
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -199,3 +201,33 @@ def test_the_page_is_served(stack):
 
     assert page.status == 200
     assert "<title>" in body
+
+
+async def test_a_click_on_the_page_changes_the_feed_before_the_eye(
+    stack, busy_user, record_property
+):
+    url = f"http://{stack.web}/?user={busy_user}"
+    async with a_browser() as browser, a_page(browser, url) as page:
+        titles = page.locator("#feed .title")
+        await expect(titles).to_have_count(20)
+        await expect(page.locator("#history .event").first).to_be_visible()
+        before = await titles.all_text_contents()
+        liked = page.locator(".item").last
+        await liked.locator('[data-action="like"]').click()
+
+        await expect(page.locator("#pulse-words")).to_contain_text(
+            "from your click", timeout=30_000
+        )
+        after = await titles.all_text_contents()
+        history = page.locator("#history .event").first
+        assert after != before
+        assert before[-1] not in after
+        await expect(history.locator(".title")).to_have_text(before[-1])
+        await expect(history.locator(".when")).to_contain_text("liked")
+        assert await page.locator("#legend .hop").count() == 7
+        assert await page.locator('.moved[data-way="new"]').count() >= 1
+        words = await page.locator("#pulse-words").inner_text()
+
+    # Said, not judged: timings never decide a test.
+    record_property("click_to_feed", words)
+    print(f"page: {words}")

@@ -1,0 +1,425 @@
+"""The page in a real browser: what a reader sees and does (tests/browser.py says which browser)."""
+
+import asyncio
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import expect
+
+from protos.rec.v1.recommend_pb2 import Source
+from tests.browser import a_browser, a_page
+from tests.retrieval.page_world import feed_of, film, page_world, person
+from tests.retrieval.test_web import EVIL
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+EVIL_NAME = "<b onclick=alert(1)>&amp;"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser():
+    async with a_browser() as started:
+        yield started
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def world():
+    async with page_world() as made:
+        alien, fargo = film("alien", "Sci-Fi"), film("fargo", "Crime")
+        ada = person("ada", ("heat", "like"), ("jaws", "dismiss"), interests=[[alien], [fargo]])
+        made.recommender.users = {"ada": ada, "alan": person("alan"), "bob": person("bob")}
+        made.recommender.newest = feed_of(
+            [
+                film("alien", "Sci-Fi", because=["jaws", "heat"]),
+                film("fargo", "Crime", interest=1, because=["jaws"]),
+                film("brazil", "Sci-Fi", because=["heat"]),
+            ]
+        )
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(browser, world):
+    async with a_page(browser, world.at("ada")) as opened:
+        await expect(opened.locator(".item")).to_have_count(3)
+        await expect(opened.locator(".interest")).to_have_count(2)
+        yield opened
+
+
+def titles(page):
+    return page.locator("#feed .title").all_text_contents()
+
+
+async def published(world, n=1):
+    """Return the events once the gateway has had n."""
+    async with asyncio.timeout(10):
+        while len(world.gateway.events) < n:  # noqa: ASYNC110 - the fake has no condition
+            await asyncio.sleep(0.01)
+    return [event for _, event in world.gateway.events]
+
+
+async def like_and_follow(world, page, item="fargo"):
+    """Like an item; answer with a feed that lacks it, has a new one on top, and another order."""
+    await page.locator(f'[data-item="{item}"] [data-action="like"]').click()
+    event = (await published(world))[-1]
+    world.recommender.users["ada"] = person(
+        "ada", (item, "like"), ("heat", "like"), interests=[[film("alien", "Sci-Fi")]]
+    )
+    world.recommender.push(
+        feed_of([film("network"), film("brazil"), film("alien")], cause=event, offset=0)
+    )
+    await expect(page.locator("#total")).to_have_text("35")
+    return event
+
+
+async def test_history_interests_and_feed_of_the_user_in_the_address_stand_side_by_side(page):
+    await expect(page.locator("#history .event")).to_have_count(2)
+    assert await page.locator(".interest h3").all_text_contents() == ["Sci-Fi", "Crime"]
+    assert await page.locator(".weight").all_text_contents() == ["75%", "50%"]
+    assert await titles(page) == ["Alien", "Fargo", "Brazil"]
+    assert await page.title() == "ada · Freshet"
+
+
+async def test_every_item_says_which_interest_found_it_and_because_of_what(page):
+    reasons = await page.locator(".why").all_inner_texts()
+
+    # Nobody is shown an item because of what he dismissed.
+    assert reasons[0] == "Sci-Fi because you liked Heat"
+    assert reasons[1] == "Crime near this interest"
+
+
+async def test_a_click_is_seen_at_once_and_sent_once_however_often_it_is_clicked(world, page):
+    world.gateway.gate.clear()
+    item = page.locator('[data-item="fargo"]')
+
+    await item.locator('[data-action="like"]').click()
+    await expect(item.locator(".state")).to_have_text("liked")
+    await item.focus()
+    await page.keyboard.press("l")
+    await item.locator('[data-action="like"]').dispatch_event("click")
+    world.gateway.gate.set()
+    await page.locator('[data-item="alien"] [data-action="dismiss"]').click()
+
+    events = await published(world, 2)
+    assert [(one.item_id, one.action) for one in events] == [
+        ("fargo", "like"),
+        ("alien", "dismiss"),
+    ]
+    assert events[0].recommendation_id == "r"
+
+
+async def test_the_feed_shows_what_is_new_what_moved_and_what_went(world, page):
+    await like_and_follow(world, page)
+
+    assert await titles(page) == ["Network", "Brazil", "Alien"]
+    assert await page.locator(".moved").all_text_contents() == ["new", "↑ 1", "↓ 2"]
+    await expect(page.locator("#changes")).to_have_text("1 new · 2 moved · 1 gone: Fargo")
+    await expect(page.locator("#history .fresh .title")).to_have_text("Fargo")
+
+
+async def test_the_milliseconds_stand_hop_by_hop_and_from_the_click(world, page):
+    await like_and_follow(world, page)
+
+    hops = await page.locator("#legend .hop").all_text_contents()
+    assert hops == [
+        "folded", "requested", "encoded", "published", "received", "searched", "pushed",
+    ]  # fmt: skip
+    assert await page.locator("#legend b").all_text_contents() == ["5.0"] * 7
+    assert await page.locator("#bar i").count() == 7
+    await expect(page.locator("#pulse-words")).to_contain_text("from “Fargo” to this feed")
+    await expect(page.locator("#pulse-words")).to_contain_text("ms from your click")
+
+
+async def test_a_screen_reader_hears_a_change_politely_and_once(world, page):
+    await like_and_follow(world, page)
+
+    spoken = page.locator('[aria-live="polite"]')
+    await expect(spoken).to_have_text(
+        "The feed changed 35 milliseconds after Fargo: 1 new item, 2 moved, 1 gone."
+    )
+    label = await page.locator('[data-item="network"]').get_attribute("aria-label")
+    assert label == "1. Network, Sci-Fi, near this interest, new"
+
+
+async def test_an_event_that_fails_says_so_at_its_item_and_can_be_sent_again(world, page):
+    await world.stop("gateway")
+    item = page.locator('[data-item="fargo"]')
+
+    await item.locator('[data-action="like"]').click()
+    await expect(item.locator(".state")).to_contain_text("The like was not sent: the gateway")
+    await expect(page.locator("#spoken")).to_contain_text("The like was not sent")
+    await world.start("gateway")
+    async with asyncio.timeout(20):
+        is_sent = False
+        while not is_sent:  # gRPC takes a moment to find the gateway again
+            async with page.expect_response("**/api/events") as answered:
+                await item.get_by_role("button", name="Try again").click()
+            is_sent = (await answered.value).ok
+
+    (event,) = await published(world)
+    assert (event.item_id, event.action) == ("fargo", "like")
+
+
+async def test_what_is_sent_again_is_the_same_event_and_counts_once(world, page):
+    world.gateway.are_lost = True
+    item = page.locator('[data-item="fargo"]')
+    await item.locator('[data-action="like"]').click()
+    await expect(item.locator(".state")).to_contain_text("Kafka does not answer")
+    world.gateway.are_lost = False
+
+    await item.get_by_role("button", name="Try again").click()
+
+    first, second = await published(world, 2)
+    assert first.event_id == second.event_id != ""
+    await expect(item.locator(".state")).to_have_text("liked")
+
+
+async def test_an_event_that_no_feed_follows_is_said_to_be_stored(browser, world):
+    async with a_page(browser, "about:blank") as page:
+        await page.clock.install()
+        await page.goto(world.at("ada"))
+        item = page.locator('[data-item="fargo"]')
+        await item.locator('[data-action="like"]').click()
+        await published(world)
+        await expect(item.locator(".state")).to_have_text("liked")
+
+        await page.clock.run_for(6_000)
+
+        await expect(item.locator(".state")).to_contain_text("the feed has not followed yet")
+
+
+async def test_while_the_recommender_is_away_the_page_says_so_and_it_comes_back(world, page):
+    await world.stop("recommender")
+
+    await expect(page.locator("#notice")).to_contain_text("The feed is interrupted")
+    await expect(page.locator("#notice")).to_contain_text("What stands below is from")
+    await expect(page.locator("#link")).to_have_text("reconnecting")
+    assert await titles(page) == ["Alien", "Fargo", "Brazil"]
+    await world.start("recommender")
+
+    await expect(page.locator("#link")).to_have_text("live", timeout=20_000)
+    await expect(page.locator("#notice")).to_be_hidden()
+
+
+async def test_a_degraded_feed_says_why(world, page):
+    reason = "interests of an older model or record"
+    world.recommender.push(feed_of([film("alien")], source=Source.SOURCE_LAST_KNOWN, reason=reason))
+
+    await expect(page.locator("#degraded")).to_have_text(f"{reason.capitalize()}.")
+    await expect(page.locator("#source")).to_have_text("from last known interests")
+
+
+async def test_a_user_nobody_knows_sees_what_is_trending_and_how_to_begin(browser, world):
+    world.recommender.newest = feed_of(
+        [film("alien", interest=-1)],
+        source=Source.SOURCE_TRENDING,
+        reason="nothing is known of this user yet",
+    )
+    async with a_page(browser, world.at("eve")) as page:
+        await expect(page.locator(".because")).to_have_text("trending now")
+        await expect(page.locator("#history")).to_contain_text("No events yet")
+        await expect(page.locator("#degraded")).to_have_attribute("data-tone", "calm")
+
+
+async def test_without_any_user_or_item_the_page_says_what_is_missing(browser, world):
+    world.recommender.users, world.recommender.newest = {}, feed_of([])
+    async with a_page(browser, world.url) as page:
+        await expect(page.locator("#feed")).to_contain_text("Nothing to show yet")
+        await page.get_by_role("combobox", name="User").fill("")
+        await expect(page.locator("#people")).to_contain_text("No users yet")
+
+
+async def test_the_picker_is_a_combobox_that_keys_alone_can_use(page):
+    picker = page.get_by_role("combobox", name="User")
+    await page.keyboard.press("/")
+    await expect(picker).to_be_focused()
+    await picker.fill("a")
+    await expect(picker).to_have_attribute("aria-expanded", "true")
+    assert await page.get_by_role("option").all_inner_texts() == [
+        "ada\n2 events", "alan\n0 events", "“a”\nnew user",
+    ]  # fmt: skip
+
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("ArrowDown")
+    active = await picker.get_attribute("aria-activedescendant")
+    await expect(page.locator(f"#{active}")).to_have_attribute("aria-selected", "true")
+    await page.keyboard.press("Enter")
+
+    await expect(page).to_have_title("alan · Freshet")
+    await expect(picker).to_have_attribute("aria-expanded", "false")
+
+
+async def test_escape_leaves_the_picker_with_nothing_changed(page):
+    picker = page.get_by_role("combobox", name="User")
+    await picker.fill("bo")
+    await expect(page.get_by_role("option").first).to_be_visible()
+
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#people")).to_be_hidden()
+    await page.keyboard.press("Escape")
+
+    await expect(picker).to_have_value("ada")
+    assert await page.title() == "ada · Freshet"
+
+
+async def test_back_returns_to_the_user_before_and_an_address_leads_to_its_user(world, page):
+    picker = page.get_by_role("combobox", name="User")
+    await picker.fill("bob")
+    await page.keyboard.press("Enter")
+    await expect(page).to_have_url(world.at("bob"))
+
+    await page.go_back()
+
+    await expect(page).to_have_title("ada · Freshet")
+    await expect(picker).to_have_value("ada")
+    await expect(page.locator("#history .event")).to_have_count(2)
+
+
+async def test_the_skip_link_leads_to_the_feed_and_to_no_other_user(page):
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_text("Skip to the feed")).to_be_focused()
+    await page.keyboard.press("Enter")
+
+    await expect(page.locator("#feed")).to_be_focused()
+    assert await page.title() == "ada · Freshet"
+
+
+async def test_everything_in_the_feed_can_be_done_by_keys(world, page):
+    await page.keyboard.press("j")
+    await page.keyboard.press("j")
+    await expect(page.locator('[data-item="fargo"]')).to_be_focused()
+    outline = await page.locator('[data-item="fargo"]').evaluate("e => getComputedStyle(e).outline")
+    assert "2px" in outline
+    await page.keyboard.press("x")
+    await page.keyboard.press("ArrowUp")
+    await page.keyboard.press("Enter")
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Space")
+
+    done = [(event.item_id, event.action) for event in await published(world, 3)]
+    assert done == [("fargo", "dismiss"), ("alien", "click"), ("brazil", "like")]
+
+
+async def test_focus_goes_with_its_item_and_where_that_is_gone_to_its_place(world, page):
+    await page.locator('[data-item="brazil"]').focus()
+    world.recommender.push(feed_of([film("brazil"), film("alien"), film("fargo")]))
+    await expect(page.locator("#feed .title").first).to_have_text("Brazil")
+    await expect(page.locator('[data-item="brazil"]')).to_be_focused()
+
+    world.recommender.push(feed_of([film("network"), film("alien"), film("fargo")]))
+
+    await expect(page.locator('[data-item="network"]')).to_be_focused()
+
+
+@pytest.mark.parametrize("width", [320, 390, 820, 1180])
+async def test_no_screen_scrolls_sideways_not_even_with_a_title_without_spaces(
+    browser, world, width
+):
+    endless = "Supercalifragilistic" * 20
+    world.recommender.users["ada"] = person("ada", (endless, "like"), interests=[[film(endless)]])
+    world.recommender.newest = feed_of([film("alien", "Sci-Fi", title=endless)])
+    viewport = {"width": width, "height": 844}
+    async with a_page(browser, world.at("ada"), viewport=viewport) as page:
+        await expect(page.locator(".interest")).to_have_count(1)
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+async def test_on_a_phone_the_feed_comes_first_and_fingers_can_hit_every_button(browser, world):
+    async with a_page(browser, world.at("ada"), **PHONE) as page:
+        await expect(page.locator(".interest")).to_have_count(2)
+        tops = [
+            (await page.locator(f"section.{name}").bounding_box())["y"]
+            for name in ("feed", "interests", "history")
+        ]
+        assert tops == sorted(tops)
+        for button in await page.locator(".acts button, #who").all():
+            box = await button.bounding_box()
+            assert min(box["width"], box["height"]) >= 44
+
+
+async def test_motion_stops_for_those_who_asked_for_less(browser, world):
+    async with a_page(browser, world.at("ada"), reduced_motion="reduce") as page:
+        await expect(page.locator(".item")).to_have_count(3)
+        await page.evaluate(
+            "() => { Element.prototype.animate = () => { throw new Error('it moves') } }"
+        )
+        world.recommender.push(feed_of([film("brazil"), film("alien"), film("fargo")]))
+
+        await expect(page.locator(".moved").first).to_have_text("↑ 2")
+
+
+async def test_titles_categories_and_names_are_text_and_never_markup(browser, world):
+    recent = person(EVIL_NAME, ("x", "like"))
+    recent.recent[0].item.title = EVIL
+    recent.interests.add(interest=0, weight=1, items=[film("y", EVIL, title=EVIL)])
+    world.recommender.users = {EVIL_NAME: recent}
+    world.recommender.newest = feed_of([film("y", EVIL, title=EVIL, because=["x"])], reason=EVIL)
+    async with a_page(browser, world.url) as page:
+        page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
+        await expect(page.locator(".because")).to_have_text(f"because you liked {EVIL}")
+        await page.get_by_role("combobox", name="User").click()
+        await expect(page.get_by_role("option").first).to_contain_text(EVIL_NAME)
+
+        assert await page.locator("img:not([src='icon.svg']), #people b").count() == 0
+
+
+async def test_two_tabs_both_follow(browser, world, page):
+    async with a_page(browser, world.at("ada")) as other:
+        await expect(other.locator(".item")).to_have_count(3)
+        await like_and_follow(world, page)
+
+        await expect(other.locator("#feed .title").first).to_have_text("Network")
+        await expect(other.locator("#pulse-words")).to_have_text("from “Fargo” to this feed")
+
+
+async def test_a_connection_that_fell_silent_while_the_machine_slept_is_opened_again(
+    browser, world
+):
+    async with a_page(browser, "about:blank") as page:
+        await page.clock.install()
+        await page.goto(world.at("ada"))
+        await expect(page.locator(".item")).to_have_count(3)
+        world.recommender.newest = feed_of([film("network")])
+
+        await page.clock.fast_forward("08:00:00")
+
+        await expect(page.locator("#feed .title")).to_have_text(["Network"])
+
+
+async def test_a_tab_that_nobody_looks_at_gives_its_connection_back_until_it_is_seen(
+    browser, world
+):
+    async with a_page(browser, "about:blank") as page:
+        await page.clock.install()
+        await page.goto(world.at("ada"))
+        await expect(page.locator(".item")).to_have_count(3)
+        await set_hidden(page, True)
+        await page.clock.run_for(65_000)
+        await expect(page.locator("#link")).to_have_text("paused")
+        await streams(world, 0)
+
+        await set_hidden(page, False)
+
+        await expect(page.locator("#link")).to_have_text("live")
+        await streams(world, 1)
+
+
+async def set_hidden(page, is_hidden):
+    await page.evaluate(
+        """is_hidden => {
+            Object.defineProperty(document, "hidden", { get: () => is_hidden, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        is_hidden,
+    )
+
+
+async def streams(world, n):
+    """Wait until n feeds are open."""
+    async with asyncio.timeout(10):
+        while len(world.recommender.streams) != n:  # noqa: ASYNC110 - the fake has no condition
+            await asyncio.sleep(0.01)
