@@ -30,7 +30,10 @@ _BY_STATUS: dict[grpc.StatusCode, type[FreshetError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.TooLate,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.Overloaded,
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidInput,
+    grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: errors.NotPermitted,
 }
+_TOO_LARGE = "message larger than max"
 
 
 def to_status(error: FreshetError) -> grpc.Status:
@@ -64,6 +67,9 @@ def from_rpc_error(error: grpc.aio.AioRpcError, what: str) -> FreshetError:
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.domain == ERROR_DOMAIN and info.reason in _BY_REASON:
             return _BY_REASON[info.reason](message)
+    # grpc refuses it with RESOURCE_EXHAUSTED, which would be tried again and again.
+    if _TOO_LARGE in (error.details() or ""):
+        return errors.InvalidInput(message)
     cls: type[FreshetError] = _BY_STATUS.get(error.code(), FreshetError)
     return cls(message)
 

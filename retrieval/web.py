@@ -31,11 +31,12 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from infra.doors import check_door
 from infra.endpoints import Endpoints
-from infra.grpc_server import is_loopback
 from infra.metrics import serve_metrics
 from infra.process import process
-from infra.settings import SharedSettings
+from infra.settings import DoorSettings, SharedSettings
+from infra.tls import check_certificate
 from protos.errors import FreshetError
 from retrieval.settings import WebSettings
 from retrieval.views import Json
@@ -126,8 +127,9 @@ async def serve(shared: SharedSettings, settings: WebSettings) -> None:
     """Serve until SIGTERM or SIGINT; open feeds are given two seconds to end."""
     endpoints = Endpoints.load(shared.state)
     host, _, port = settings.listen.rpartition(":")
-    if not is_loopback(host):
-        log.warning("listening_beyond_loopback", address=settings.listen, without="TLS and logins")
+    doors = DoorSettings.load()
+    check_door(settings.listen, doors)
+    check_certificate(doors)
     config = uvicorn.Config(
         build_app(endpoints.retrieval, endpoints.gateway, settings.tenant),
         host=host,
@@ -135,8 +137,12 @@ async def serve(shared: SharedSettings, settings: WebSettings) -> None:
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=DRAIN_S,
+        ssl_certfile=doors.tls_cert,
+        ssl_keyfile=doors.tls_key,
     )
-    log.info("page_ready", address=f"http://{settings.listen}/", feeds=endpoints.retrieval)
+    log.info(
+        "page_ready", address=f"{doors.page_scheme}://{settings.listen}/", feeds=endpoints.retrieval
+    )
     await uvicorn.Server(config).serve()
 
 
