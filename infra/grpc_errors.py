@@ -15,6 +15,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from infra.grpc_handlers import Answer, Stream, wrapped
 from protos import errors
 from protos.errors import ERROR_DOMAIN, FreshetError
 
@@ -85,16 +86,12 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         method = details.method
-        if handler.unary_unary or handler.stream_unary:
-            inner = handler.unary_unary or handler.stream_unary
-            wrap = _replace_unary if handler.unary_unary else _replace_stream_unary
-            return wrap(handler, _guard_call(inner, method))
-        inner = handler.unary_stream or handler.stream_stream
-        wrap = _replace_unary_stream if handler.unary_stream else _replace_stream_stream
-        return wrap(handler, _guard_stream(inner, method))
+        return wrapped(
+            handler, lambda f: _guard_call(f, method), lambda f: _guard_stream(f, method)
+        )
 
 
-def _guard_call(inner: Any, method: str) -> Callable[[Any, Any], Awaitable[Any]]:
+def _guard_call(inner: Any, method: str) -> Answer:
     async def guarded(request: Any, context: Any) -> Any:
         try:
             return await inner(request, context)
@@ -106,7 +103,7 @@ def _guard_call(inner: Any, method: str) -> Callable[[Any, Any], Awaitable[Any]]
     return guarded
 
 
-def _guard_stream(inner: Any, method: str) -> Callable[[Any, Any], AsyncIterator[Any]]:
+def _guard_stream(inner: Any, method: str) -> Stream:
     async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
             produced = inner(request, context)
@@ -131,27 +128,3 @@ async def _abort(context: Any, method: str, error: Exception) -> None:
         await context.abort(status.code, status.details, status.trailing_metadata)
     log.error("rpc_crashed", method=method, exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has it")
-
-
-def _replace_unary(handler: Any, guarded: Any) -> Any:
-    return grpc.unary_unary_rpc_method_handler(
-        guarded, handler.request_deserializer, handler.response_serializer
-    )
-
-
-def _replace_stream_unary(handler: Any, guarded: Any) -> Any:
-    return grpc.stream_unary_rpc_method_handler(
-        guarded, handler.request_deserializer, handler.response_serializer
-    )
-
-
-def _replace_unary_stream(handler: Any, guarded: Any) -> Any:
-    return grpc.unary_stream_rpc_method_handler(
-        guarded, handler.request_deserializer, handler.response_serializer
-    )
-
-
-def _replace_stream_stream(handler: Any, guarded: Any) -> Any:
-    return grpc.stream_stream_rpc_method_handler(
-        guarded, handler.request_deserializer, handler.response_serializer
-    )

@@ -22,9 +22,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
+from infra.api_keys import KeyFile
 from infra.channels import MAX_MESSAGE_BYTES
 from infra.doors import check_door
 from infra.grpc_errors import StatusInterceptor
+from infra.grpc_keys import KeyInterceptor
 from infra.metrics import watch_loop_lag
 from infra.settings import DoorSettings
 from infra.tls import server_credentials
@@ -79,7 +81,7 @@ class GrpcServer:
         self._health = HealthServicer()
         self._lag: asyncio.Task[None] | None = None
         self._server = grpc.aio.server(
-            interceptors=[StatusInterceptor()],
+            interceptors=[StatusInterceptor(), *self._keys_of(doors)],
             options=[
                 ("grpc.max_receive_message_length", max_request_bytes),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -96,6 +98,10 @@ class GrpcServer:
         names = [service.name for service in services]
         names += [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._server)
+
+    @staticmethod
+    def _keys_of(doors: DoorSettings) -> Sequence[grpc.aio.ServerInterceptor]:
+        return [KeyInterceptor(KeyFile(doors.api_keys))] if doors.api_keys else []
 
     async def start(self) -> int:
         """Listen, health NOT_SERVING; return the port. Raises NotReady when the address is
