@@ -86,6 +86,8 @@ def _parse_entry(entry: object, where: str) -> tuple[str, ApiKey]:
     name, digest, tenants = entry["name"], entry["sha256"], entry["tenants"]
     if not isinstance(digest, str) or not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise InvalidInput(f"{where}: sha256 is not 64 lower-case hex digits")
+    if digest == digest_of(""):
+        raise InvalidInput(f"{where}: sha256 is that of no key at all")
     if not isinstance(tenants, list) or not tenants:
         raise InvalidInput(f'{where}: tenants is not a list of names, or of "{ANY_TENANT}"')
     try:

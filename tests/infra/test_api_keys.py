@@ -60,6 +60,7 @@ def test_a_key_acts_for_its_tenants_and_no_others():
         (SHOP.replace('name = "shop"\n', ""), "number 1: it has name, sha256, tenants"),
         (SHOP + 'scope = "x"\n', "number 1: it has name, sha256, tenants"),
         (SHOP.replace(digest_of("s"), "s"), "number 1: sha256 is not 64 lower-case hex digits"),
+        (SHOP.replace(digest_of("s"), digest_of("")), "number 1: sha256 is that of no key"),
         (SHOP.replace('["shop", "outlet"]', "[]"), "number 1: tenants is not a list"),
         (SHOP.replace('["shop", "outlet"]', '"shop"'), "number 1: tenants is not a list"),
         (SHOP.replace('"outlet"', '"Outlet"'), "number 1: tenant 'Outlet' must match"),
