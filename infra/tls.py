@@ -68,9 +68,8 @@ def _check_authority(path: Path, name: str) -> ssl.SSLContext:
 def _check_pair(cert: Path, key: Path, cert_name: str, key_name: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context.load_cert_chain(
-            cert, key, password=""
-        )  # an encrypted key is refused, not asked for
+        # Without a password OpenSSL would ask the terminal for that of an encrypted key.
+        context.load_cert_chain(cert, key, password="")
     except (OSError, ssl.SSLError) as error:
         raise NotReady(
             f"{cert_name} ({cert}) and {key_name} ({key}) are no certificate with its unencrypted "

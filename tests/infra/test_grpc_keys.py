@@ -245,3 +245,11 @@ def test_a_refusal_names_no_tenant_but_the_keys_own(tmp_path):
 
     assert "it may for t0, t1, t2, t3, t4, ... (" in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+async def test_reflection_refuses_a_stranger_who_asks_nothing(world):
+    async with world.channel("") as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        error = await refusal(stub.ServerReflectionInfo(iter(()), timeout=5).read())
+
+    assert error.code() is UNAUTHENTICATED

@@ -1,3 +1,5 @@
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
 from infra.tenants import tenants_of
 from protos.rec.v1.encoder_pb2 import GetModelInfoRequest, ItemText, RefreshRequest, UserState
 from protos.rec.v1.events_pb2 import PublishRequest, PublishStreamRequest, Receipt
@@ -58,3 +60,44 @@ def test_a_receipt_that_is_not_there_names_nobody():
 
 def test_a_message_may_name_nobody():
     assert tenants_of(GetModelInfoRequest()) == set()
+
+
+def test_shapes_that_our_messages_do_not_have_yet():
+    outer = made_up()
+
+    def tenants(**fields):
+        return set(tenants_of(outer(**{"must": {}} | fields)))
+
+    assert tenants(must={"leaf": {"tenant": "a"}}) == {"a"}
+    assert tenants() == {"default"}
+    assert tenants(must={"leaf": {"tenant": "a"}}, by_name={"k": {"tenant": "b"}}) == {"a", "b"}
+    assert tenants(must={"leaf": {"tenant": "a"}}, one={"tenant": "c"}) == {"a", "c"}
+    assert tenants(must={"leaf": {"tenant": "a"}}, again=[{"must": {"leaf": {"tenant": "d"}}}]) == {
+        "a",
+        "d",
+    }
+
+
+def made_up():
+    """Return a type with a tenant two messages deep, in a map, in a oneof, and within itself."""
+    file = descriptor_pb2.FileDescriptorProto(name="made_up.proto", package="m", syntax="proto3")
+    text, message = descriptor_pb2.FieldDescriptorProto.TYPE_STRING, 11
+    leaf = file.message_type.add(name="Leaf")
+    leaf.field.add(name="tenant", number=1, type=text, label=1)
+    middle = file.message_type.add(name="Middle")
+    middle.field.add(name="leaf", number=1, type=message, type_name=".m.Leaf", label=1)
+    outer = file.message_type.add(name="Outer")
+    outer.oneof_decl.add(name="choice")
+    outer.field.add(name="again", number=3, type=message, type_name=".m.Outer", label=3)
+    outer.field.add(name="must", number=1, type=message, type_name=".m.Middle", label=1)
+    outer.field.add(name="one", number=2, type=message, type_name=".m.Leaf", label=1, oneof_index=0)
+    entry = outer.nested_type.add(name="ByNameEntry")
+    entry.options.map_entry = True
+    entry.field.add(name="key", number=1, type=text, label=1)
+    entry.field.add(name="value", number=2, type=message, type_name=".m.Leaf", label=1)
+    outer.field.add(
+        name="by_name", number=4, type=message, type_name=".m.Outer.ByNameEntry", label=3
+    )
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("m.Outer"))

@@ -22,7 +22,7 @@ def test_a_key_of_another_certificate_is_refused_before_anything_listens(authori
         GrpcServer("127.0.0.1:0", [], doors=DoorSettings(tls_cert=cert, tls_key=key))
 
 
-def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_a_password(authority, tmp_path):
+def test_an_encrypted_key_is_refused(authority, tmp_path):
     cert, key = authority.pair("a")
     locked = tmp_path / "locked.pem"
     command = ["openssl", "pkcs8", "-topk8", "-in", key, "-out", locked, "-passout", "pass:secret"]
