@@ -23,10 +23,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from infra import datasets
+from infra.channels import aio_channel
 from infra.endpoints import Endpoints
 from infra.hops import hop_durations
-from infra.settings import SharedSettings
-from infra.witness import Push, channel_to, moved_items, publish, watch_feed
+from infra.settings import DoorSettings, SharedSettings
+from infra.witness import Push, moved_items, publish, watch_feed
 from protos.errors import FreshetError, TooLate
 from protos.rec.v1 import recommend_pb2, recommend_pb2_grpc
 
@@ -95,7 +96,8 @@ def demo(
         _show(change)
         if missing := change.failures():
             raise FreshetError(f"the proof failed: {'; '.join(missing)}")
-        console.print(f"\n[bold]The page:[/] http://{endpoints.web}/\n")
+        page = f"{DoorSettings.load().page_scheme}://{endpoints.web}/"
+        console.print(f"\n[bold]The page:[/] {page}\n")
         if not once:
             _wait_for_interrupt()
     finally:
@@ -142,7 +144,7 @@ def _fill(person: Person) -> None:
 
 
 async def _n_events(address: str, user_id: str) -> int:
-    async with channel_to(address) as channel:
+    async with aio_channel(address) as channel:
         found = await _user(channel, user_id)
         return found.n_events if found is not None else 0
 
@@ -160,7 +162,7 @@ async def _user(channel: grpc.aio.Channel, user_id: str) -> recommend_pb2.GetUse
 
 
 async def _demonstrate(endpoints: Endpoints, person: Person) -> Change:
-    async with channel_to(endpoints.retrieval) as feeds, channel_to(endpoints.gateway) as gateway:
+    async with aio_channel(endpoints.retrieval) as feeds, aio_channel(endpoints.gateway) as gateway:
         with console.status(f"waiting until the history of user {person.user_id} is served"):
             await _wait_until_served(feeds, person)
         vectors = await _vectors(feeds, person.user_id)

@@ -27,12 +27,13 @@ from rich.progress import Progress
 
 from infra import datasets
 from infra.bench import Result
+from infra.channels import aio_channel
 from infra.demo import freshet, start_stack
 from infra.endpoints import Endpoints
 from infra.hops import hop_durations
 from infra.kafka_topics import Topics
 from infra.settings import SharedSettings
-from infra.witness import FeedWatch, channel_to, publish, watch_feed
+from infra.witness import FeedWatch, publish, watch_feed
 from protos.errors import FreshetError
 from protos.rec.v1 import (
     events_pb2,
@@ -122,7 +123,7 @@ async def _measure(endpoints: Endpoints, seconds: float) -> tuple[list[Sent], li
     catalogue = datasets.load("ml-100k").items
     item_ids = catalogue["item_id"].to_pylist()
     users = [f"reader-{number}" for number in range(N_USERS)]
-    async with channel_to(endpoints.gateway) as gateway, channel_to(endpoints.retrieval) as feeds:
+    async with aio_channel(endpoints.gateway) as gateway, aio_channel(endpoints.retrieval) as feeds:
         await _publish_items(gateway, catalogue)
         await _backfill(gateway, feeds, users, item_ids)
         async with _watching(feeds, users) as watches:

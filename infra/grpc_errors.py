@@ -15,6 +15,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from infra.grpc_handlers import Answer, Stream, wrapped
 from protos import errors
 from protos.errors import ERROR_DOMAIN, FreshetError
 
@@ -30,7 +31,10 @@ _BY_STATUS: dict[grpc.StatusCode, type[FreshetError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.TooLate,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.Overloaded,
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidInput,
+    grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: errors.NotPermitted,
 }
+_TOO_LARGE = "message larger than max"
 
 
 def to_status(error: FreshetError) -> grpc.Status:
@@ -64,6 +68,9 @@ def from_rpc_error(error: grpc.aio.AioRpcError, what: str) -> FreshetError:
         info = error_details_pb2.ErrorInfo()
         if detail.Unpack(info) and info.domain == ERROR_DOMAIN and info.reason in _BY_REASON:
             return _BY_REASON[info.reason](message)
+    # grpc refuses it with RESOURCE_EXHAUSTED, which would be tried again and again.
+    if _TOO_LARGE in (error.details() or ""):
+        return errors.InvalidInput(message)
     cls: type[FreshetError] = _BY_STATUS.get(error.code(), FreshetError)
     return cls(message)
 
@@ -79,16 +86,12 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         method = details.method
-        if handler.unary_unary or handler.stream_unary:
-            inner = handler.unary_unary or handler.stream_unary
-            wrap = _replace_unary if handler.unary_unary else _replace_stream_unary
-            return wrap(handler, _guard_call(inner, method))
-        inner = handler.unary_stream or handler.stream_stream
-        wrap = _replace_unary_stream if handler.unary_stream else _replace_stream_stream
-        return wrap(handler, _guard_stream(inner, method))
+        return wrapped(
+            handler, lambda f: _guard_call(f, method), lambda f: _guard_stream(f, method)
+        )
 
 
-def _guard_call(inner: Any, method: str) -> Callable[[Any, Any], Awaitable[Any]]:
+def _guard_call(inner: Any, method: str) -> Answer:
     async def guarded(request: Any, context: Any) -> Any:
         try:
             return await inner(request, context)
@@ -100,7 +103,7 @@ def _guard_call(inner: Any, method: str) -> Callable[[Any, Any], Awaitable[Any]]
     return guarded
 
 
-def _guard_stream(inner: Any, method: str) -> Callable[[Any, Any], AsyncIterator[Any]]:
+def _guard_stream(inner: Any, method: str) -> Stream:
     async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
             produced = inner(request, context)
@@ -125,27 +128,3 @@ async def _abort(context: Any, method: str, error: Exception) -> None:
         await context.abort(status.code, status.details, status.trailing_metadata)
     log.error("rpc_crashed", method=method, exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has it")
-
-
-def _replace_unary(handler: Any, guarded: Any) -> Any:
-    return grpc.unary_unary_rpc_method_handler(
-        guarded, handler.request_deserializer, handler.response_serializer
-    )
-
-
-def _replace_stream_unary(handler: Any, guarded: Any) -> Any:
-    return grpc.stream_unary_rpc_method_handler(
-        guarded, handler.request_deserializer, handler.response_serializer
-    )
-
-
-def _replace_unary_stream(handler: Any, guarded: Any) -> Any:
-    return grpc.unary_stream_rpc_method_handler(
-        guarded, handler.request_deserializer, handler.response_serializer
-    )
-
-
-def _replace_stream_stream(handler: Any, guarded: Any) -> Any:
-    return grpc.stream_stream_rpc_method_handler(
-        guarded, handler.request_deserializer, handler.response_serializer
-    )

@@ -2,9 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 from prometheus_client import Histogram, start_http_server
+
+from infra.doors import METRICS_NEEDS, check_door, is_loopback
+from infra.settings import DoorSettings
+from infra.tls import check_certificate
 
 log = structlog.get_logger(__name__)
 
@@ -32,10 +37,30 @@ async def watch_loop_lag() -> None:
         LOOP_LAG.observe(max(0.0, loop.time() - due))
 
 
-def serve_metrics(port: int, *, host: str = "127.0.0.1") -> Callable[[], None]:
-    """Serve /metrics from a thread; return what stops it. Port 0 takes a free one."""
-    server, thread = start_http_server(port, addr=host)
-    log.info("metrics_ready", address=f"http://{host}:{server.server_port}/metrics")
+def serve_metrics(
+    port: int, *, host: str = "127.0.0.1", doors: DoorSettings | None = None
+) -> Callable[[], None]:
+    """Serve /metrics from a thread; return what stops it. Port 0 takes a free one.
+
+    On loopback in the clear; beyond it by TLS, and only for who shows a certificate that
+    FRESHET_TLS_CLIENT_CA signed. Raises NotReady without these settings.
+    """
+    if is_loopback(host):
+        server, thread = start_http_server(port, addr=host)
+        log.info("metrics_ready", address=f"http://{host}:{server.server_port}/metrics")
+    else:
+        doors = doors or DoorSettings.load()
+        check_door(f"{host}:{port}", doors, METRICS_NEEDS)
+        check_certificate(doors)
+        server, thread = start_http_server(
+            port,
+            addr=host,
+            certfile=_text(doors.tls_cert),
+            keyfile=_text(doors.tls_key),
+            client_cafile=_text(doors.tls_client_ca),
+            client_auth_required=doors.tls_client_ca is not None,
+        )
+        log.info("metrics_ready", address=f"{host}:{server.server_port}", tls=bool(doors.tls_cert))
 
     def stop() -> None:
         server.shutdown()
@@ -43,3 +68,7 @@ def serve_metrics(port: int, *, host: str = "127.0.0.1") -> Callable[[], None]:
         thread.join(timeout=5)
 
     return stop
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path else None

@@ -7,11 +7,12 @@ pydantic's extra="forbid" does not see a misspelt variable; `refuse_unknown_envi
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from protos.errors import InvalidInput
@@ -47,13 +48,73 @@ class SharedSettings(BaseSettings):
         return [address.strip() for address in self.encoder.split(",") if address.strip()]
 
 
+class DoorSettings(BaseSettings):
+    """Who may come in, and how our own clients get in; docs/operations.md says how to make them.
+
+    Paths are of PEM files, but for `api_keys`. Without any of them: no TLS, no keys, loopback only.
+    """
+
+    model_config = settings_config("FRESHET_") | {"hide_input_in_errors": True}
+
+    tls_cert: Path | None = None
+    """The chain that our servers show; with `tls_key` every one of them speaks TLS alone."""
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    """Callers must show a certificate that it signed. Browsers are not asked for one."""
+    tls_ca: Path | None = None
+    """Whom our clients trust; set, they speak TLS to every server of ours."""
+    tls_client_cert: Path | None = None
+    """The chain that our clients show, with `tls_client_key`."""
+    tls_client_key: Path | None = None
+    api_keys: Path | None = None
+    """A file of keys (infra/api_keys.py); set, our servers answer nobody without one."""
+    api_key: SecretStr | None = None
+    """The key that our clients send."""
+    insecure: bool = False
+    """True: listen beyond loopback, and send keys there, without what is missing above."""
+
+    @field_validator("api_key")
+    @classmethod
+    def _fits_a_header(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not re.fullmatch(r"[!-~]+", key.get_secret_value()):
+            raise ValueError("give the one line that `freshet keys new` printed")
+        return key
+
+    @model_validator(mode="after")
+    def _come_together(self) -> "DoorSettings":
+        for name, other in (
+            ("tls_cert", "tls_key"),
+            ("tls_key", "tls_cert"),
+            ("tls_client_ca", "tls_cert"),
+            ("tls_client_cert", "tls_client_key"),
+            ("tls_client_key", "tls_client_cert"),
+            ("tls_client_cert", "tls_ca"),
+        ):
+            if getattr(self, name) and not getattr(self, other):
+                raise ValueError(f"FRESHET_{name.upper()} needs FRESHET_{other.upper()} beside it")
+        return self
+
+    @property
+    def page_scheme(self) -> str:
+        return "https" if self.tls_cert else "http"
+
+    @classmethod
+    def load(cls) -> "DoorSettings":
+        """Read them from the environment. Raises InvalidInput for a misspelt one: what is not read
+        would leave a door open."""
+        for prefix in ("FRESHET_TLS", "FRESHET_API"):
+            _refuse(prefix, _DOORS)
+        return cls()
+
+
 def describe(error: ValidationError) -> str:
     """Return what is wrong with the settings, field by field, in one sentence."""
-    wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+    wrong = [": ".join([*map(str, one["loc"]), one["msg"]]) for one in error.errors()]
     return f"{error.title} cannot be read from the environment: {'; '.join(wrong)}"
 
 
 _SHARED = {f"FRESHET_{name}".upper() for name in SharedSettings.model_fields}
+_DOORS = {f"FRESHET_{name}".upper() for name in DoorSettings.model_fields}
 # Read by the command line and the tests, not by services.
 _TOOLS = {"FRESHET_DATA", "FRESHET_GATEWAY", "FRESHET_RETRIEVAL", "FRESHET_WEB", "FRESHET_STATE_ID"}
 

@@ -15,7 +15,6 @@ import grpc
 import grpc.aio
 
 from infra.grpc_errors import from_rpc_error
-from infra.grpc_server import CHANNEL_OPTIONS
 from protos.errors import TooLate
 from protos.rec.v1 import events_pb2, events_pb2_grpc, recommend_pb2, recommend_pb2_grpc
 
@@ -107,10 +106,6 @@ async def watch_feed(
         if isinstance(error, grpc.aio.AioRpcError):
             raise from_rpc_error(error, "the recommender") from error
         raise error from None
-
-
-def channel_to(address: str) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
 
 
 async def publish(

@@ -3,6 +3,8 @@
 Read top to bottom as a question: whose turn is it to act?
 
 * InvalidInput      INVALID_ARGUMENT     the caller must change the request
+* Unauthenticated   UNAUTHENTICATED      the caller must send a key that is known and valid
+* NotPermitted      PERMISSION_DENIED    the caller must name tenants that the key may act for
 * UnknownUser       NOT_FOUND            nobody; ask for a feed all the same: it will be the
 trending one
 * UnknownItem       NOT_FOUND            the caller must publish the item first, or has misspelt it
@@ -40,6 +42,14 @@ class FreshetError(Exception):
 
 class InvalidInput(FreshetError):
     status = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class Unauthenticated(FreshetError):
+    status = grpc.StatusCode.UNAUTHENTICATED
+
+
+class NotPermitted(FreshetError):
+    status = grpc.StatusCode.PERMISSION_DENIED
 
 
 class UnknownUser(FreshetError):

@@ -15,9 +15,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from infra.channels import aio_channel
 from infra.endpoints import Endpoints
 from infra.grpc_errors import from_rpc_error
-from infra.grpc_server import CHANNEL_OPTIONS
 from infra.hops import hop_durations
 from protos.rec.v1.recommend_pb2 import (
     Feed,
@@ -114,7 +114,7 @@ async def _pushes(query: FeedQuery) -> AsyncIterator[StreamFeedResponse]:
 @asynccontextmanager
 async def _recommender() -> AsyncIterator[RecommendServiceStub]:
     address = Endpoints.load().retrieval
-    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+    async with aio_channel(address) as channel:
         try:
             yield RecommendServiceStub(channel)
         except grpc.aio.AioRpcError as error:

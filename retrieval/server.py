@@ -31,7 +31,7 @@ from retrieval.open_feeds import KafkaNotes, OpenFeeds
 from retrieval.provenance import keep_or_clear
 from retrieval.receipts import KafkaLogEnd, Receipts
 from retrieval.recommend import Recommender
-from retrieval.service import Limits, RecommendServicer, recommend_service
+from retrieval.service import MAX_REQUEST_BYTES, Limits, RecommendServicer, recommend_service
 from retrieval.sessions import EncoderSessions
 from retrieval.settings import RetrievalSettings
 from retrieval.store import Store
@@ -81,7 +81,8 @@ class Replica:
         signalled = catch_signals()
         await asyncio.to_thread(self._prepare_log)
         servicer = self._servicer()
-        server = GrpcServer(self._settings.listen, [recommend_service(servicer)])
+        services = [recommend_service(servicer)]
+        server = GrpcServer(self._settings.listen, services, max_request_bytes=MAX_REQUEST_BYTES)
         await server.start()
         followers, indexer = self._followers(), self._indexer()
         for follower in followers:

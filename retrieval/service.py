@@ -62,6 +62,9 @@ from retrieval.recommend import Recommender
 from retrieval.seen import ClosedSeen
 
 SERVICE_NAME = "rec.v1.RecommendService"
+MAX_REQUEST_BYTES = 4 * 2**20
+"""Most requests have a hundred bytes; 10,000 excluded ids of 256 bytes are 2.6 MB, and 2,000
+candidates of a preview with 256 values 2.6 MB too."""
 MAX_ITEMS_PER_INTEREST = 20
 MAX_PAGE_SIZE = 1000
 MAX_INTERVAL_MS = 60_000

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import grpc
 import grpc.aio
 
+from infra.channels import aio_channel
 from infra.grpc_errors import from_rpc_error
-from infra.grpc_server import CHANNEL_OPTIONS
 from protos.errors import NotReady
 from protos.rec.v1.encoder_pb2 import EncodeSessionRequest, SessionEvent
 from protos.rec.v1.encoder_pb2_grpc import EncoderServiceStub
@@ -23,10 +23,7 @@ class EncoderSessions:
     """Asks encoders in turns, and the next one when one is down: nobody knows a session anyway."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
-        options = (*CHANNEL_OPTIONS, *_RECONNECT)
-        self._channels = {
-            address: grpc.aio.insecure_channel(address, options=options) for address in addresses
-        }
+        self._channels = {address: aio_channel(address, _RECONNECT) for address in addresses}
         self._turns = deque((one, EncoderServiceStub(c)) for one, c in self._channels.items())
 
     async def interests(self, tenant: str, events: Sequence[Event], timeout_s: float) -> Interests:

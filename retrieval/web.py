@@ -32,12 +32,15 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from infra.api_keys import KeyFile
+from infra.doors import check_door
 from infra.endpoints import Endpoints
-from infra.grpc_server import is_loopback
 from infra.metrics import serve_metrics
 from infra.process import process
-from infra.settings import SharedSettings
+from infra.settings import DoorSettings, SharedSettings
+from infra.tls import check_certificate
 from protos.errors import FreshetError
+from retrieval.login import Login
 from retrieval.settings import WebSettings
 from retrieval.views import Json
 from retrieval.web_api import PageApi
@@ -64,12 +67,13 @@ _HTTP_OF_GRPC = {
 }
 
 
-def build_app(feeds: str, gateway: str, tenant: str) -> Starlette:
+def build_app(feeds: str, gateway: str, tenant: str, keys: KeyFile | None = None) -> Starlette:
     """Return the web application; needs a running event loop.
 
     Args:
         feeds: address of RecommendService.
         gateway: address of EventService.
+        keys: who may log in (login.py); None: whoever comes.
     """
     api = PageApi(feeds, gateway, tenant)
     routes = [
@@ -79,9 +83,10 @@ def build_app(feeds: str, gateway: str, tenant: str) -> Starlette:
         Route("/api/feed", api.feed),
         Mount("/", StaticFiles(packages=[("retrieval", "page")], html=True)),
     ]
+    login = [Middleware(Login, keys=keys, tenant=tenant)] if keys else []
     return Starlette(
         routes=routes,
-        middleware=[Middleware(Guarded)],
+        middleware=[Middleware(Guarded), *login],
         exception_handlers={FreshetError: _refused, HTTPException: _not_served},
         lifespan=api.lifespan,
     )
@@ -127,17 +132,22 @@ async def serve(shared: SharedSettings, settings: WebSettings) -> None:
     """Serve until SIGTERM or SIGINT; open feeds are given two seconds to end."""
     endpoints = Endpoints.load(shared.state)
     host, _, port = settings.listen.rpartition(":")
-    if not is_loopback(host):
-        log.warning("listening_beyond_loopback", address=settings.listen, without="TLS and logins")
+    doors = DoorSettings.load()
+    check_door(settings.listen, doors)
+    check_certificate(doors)
+    keys = KeyFile(doors.api_keys) if doors.api_keys else None
     config = uvicorn.Config(
-        build_app(endpoints.retrieval, endpoints.gateway, settings.tenant),
+        build_app(endpoints.retrieval, endpoints.gateway, settings.tenant, keys),
         host=host,
         port=int(port),
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=DRAIN_S,
+        ssl_certfile=doors.tls_cert,
+        ssl_keyfile=doors.tls_key,
     )
-    log.info("page_ready", address=f"http://{settings.listen}/", feeds=endpoints.retrieval)
+    url = f"{doors.page_scheme}://{settings.listen}/"
+    log.info("page_ready", address=url, feeds=endpoints.retrieval)
     await uvicorn.Server(config).serve()
 
 

@@ -15,8 +15,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
+from infra.channels import aio_channel
 from infra.grpc_errors import from_rpc_error
-from infra.grpc_server import CHANNEL_OPTIONS
 from protos.errors import InvalidInput, Overloaded
 from protos.rec.v1.events_pb2 import Event, PublishRequest
 from protos.rec.v1.events_pb2_grpc import EventServiceStub
@@ -45,10 +45,7 @@ class PageApi:
 
     def __init__(self, feeds: str, gateway: str, tenant: str) -> None:
         self._tenant = tenant
-        self._channels = [
-            grpc.aio.insecure_channel(address, options=(*CHANNEL_OPTIONS, *RECONNECT_SOON))
-            for address in (feeds, gateway)
-        ]
+        self._channels = [aio_channel(address, RECONNECT_SOON) for address in (feeds, gateway)]
         self._recommender = RecommendServiceStub(self._channels[0])
         self._gateway = EventServiceStub(self._channels[1])
         self._n_streams = 0

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import grpc.aio
 
+from infra.channels import aio_channel
 from infra.grpc_errors import from_rpc_error
-from infra.grpc_server import CHANNEL_OPTIONS
 from protos.errors import VersionMismatch
 from protos.history import Shape
 from protos.rec.v1.encoder_pb2 import (
@@ -25,8 +25,7 @@ ENCODE_TIMEOUT_S = 60.0
 INFO_TIMEOUT_S = 2.0
 
 # An encoder that comes back is found again within a second; grpc's own pause grows to two minutes.
-_OPTIONS = (
-    *CHANNEL_OPTIONS,
+_RECONNECT = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
@@ -59,7 +58,7 @@ class EncoderClient:
         """
         self._what = f"the encoder at {address}"
         self._shape = shape
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._channel = aio_channel(address, _RECONNECT)
         self._stub = EncoderServiceStub(self._channel)
 
     async def refresh(self, request: RefreshRequest) -> RefreshResponse:

@@ -17,9 +17,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from infra.channels import aio_channel
 from infra.endpoints import Endpoints
 from infra.grpc_errors import from_rpc_error
-from infra.grpc_server import CHANNEL_OPTIONS
 from infra.kafka_log import open_log
 from infra.kafka_topics import Topics, user_partition
 from infra.settings import SharedSettings
@@ -156,7 +156,7 @@ async def _ask_recommender(found: Found, state: UserInterests, n: int, *, by_ind
     if not by_index:  # its items are in no index
         for key, embedding in found.nearest(N_CANDIDATES):
             request.candidates.append(Candidate(item_id=found.item_id(key), embedding=embedding))
-    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+    async with aio_channel(address) as channel:
         try:
             stub = RecommendServiceStub(channel)
             response = await stub.PreviewFeed(request, timeout=FEED_TIMEOUT_S)

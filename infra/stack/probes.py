@@ -15,11 +15,16 @@ from urllib.parse import urlsplit
 import grpc
 from grpc_health.v1 import health_pb2
 
+from infra.channels import sync_channel
+from infra.settings import DoorSettings
+from infra.tls import client_context
+
 TIMEOUT_S = 2.0
 _METADATA_VERSION = 5  # known to every Kafka since 1.0
 _MAX_ANSWER_BYTES = 2**20
 
-Kind = Literal["kafka", "grpc", "http", "tcp"]
+Kind = Literal["kafka", "grpc", "milvus", "http", "tcp"]
+"""gRPC health as our servers answer it, by TLS where DoorSettings says so, and as Milvus does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +36,19 @@ class Probe:
     """host:port; for kind "http" a URL."""
 
     def is_healthy(self, timeout_s: float = TIMEOUT_S) -> bool:
-        """Ask once; never raises, and takes little longer than `timeout_s`."""
+        """Ask once, for little longer than `timeout_s`. Raises only NotReady and what
+        DoorSettings.load raises: settings that no answer would mend."""
         match self.kind:
             case "http":
                 return _answers_http(self.target, timeout_s)
             case "grpc":
-                return _accepts(self.target, timeout_s) and _serves_grpc(self.target, timeout_s)
+                return _accepts(self.target, timeout_s) and _serves(
+                    sync_channel(self.target), timeout_s
+                )
+            case "milvus":
+                return _accepts(self.target, timeout_s) and _serves(
+                    grpc.insecure_channel(self.target), timeout_s
+                )
             case "kafka":
                 return _knows_brokers(self.target, timeout_s)
             case "tcp":
@@ -48,7 +60,7 @@ def milvus_probe(uri: str) -> Probe:
     health there may want credentials that are not ours to hold."""
     parts = urlsplit(uri)
     port = parts.port or (443 if parts.scheme == "https" else 19530)
-    return Probe("tcp" if parts.scheme == "https" else "grpc", f"{parts.hostname}:{port}")
+    return Probe("tcp" if parts.scheme == "https" else "milvus", f"{parts.hostname}:{port}")
 
 
 def _accepts(address: str, timeout_s: float) -> bool:
@@ -64,8 +76,8 @@ def _connected(address: str, timeout_s: float) -> socket.socket:
     return socket.create_connection((host.strip("[]"), int(port)), timeout_s)
 
 
-def _serves_grpc(address: str, timeout_s: float) -> bool:
-    with grpc.insecure_channel(address) as channel:
+def _serves(channel: grpc.Channel, timeout_s: float) -> bool:
+    with channel:
         check = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
@@ -80,7 +92,8 @@ def _serves_grpc(address: str, timeout_s: float) -> bool:
 
 def _answers_http(url: str, timeout_s: float) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s):
+        context = client_context(DoorSettings.load()) if url.startswith("https:") else None
+        with urllib.request.urlopen(url, timeout=timeout_s, context=context):
             return True
     except urllib.error.HTTPError as error:
         error.close()

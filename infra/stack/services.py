@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from infra.doors import check_own_way_in
+from infra.settings import DoorSettings
 from infra.stack.ports import PortReservations
 from infra.stack.probes import Kind, Probe
 
@@ -79,7 +81,13 @@ def own_services(
     """Return the rows of Freshet's own processes, with ports chosen for them.
 
     The addresses of the others are not in `environment`: everything gets those from the launcher.
+
+    Raises:
+        NotReady: the doors are shut to these processes themselves.
     """
+    doors = DoorSettings.load()
+    if wanted & {own.name for own in OWN}:
+        check_own_way_in(doors)
     rows = []
     for own in OWN:
         if own.name in wanted:
@@ -87,11 +95,13 @@ def own_services(
                 f"{own.name}-metrics", own.metrics_port if default_ports else None
             )
             port = ports.choose(own.name, own.port if default_ports else None) if own.port else None
-            rows.append(_row(own, port, metrics, bundle))
+            rows.append(_row(own, port, metrics, bundle, doors))
     return rows
 
 
-def _row(own: _Own, port: int | None, metrics_port: int, bundle: Path) -> Service:
+def _row(
+    own: _Own, port: int | None, metrics_port: int, bundle: Path, doors: DoorSettings
+) -> Service:
     environment = {f"{own.prefix}_METRICS_PORT": str(metrics_port)}
     address = f"{LOOPBACK}:{port}" if port else ""
     if address:
@@ -102,14 +112,16 @@ def _row(own: _Own, port: int | None, metrics_port: int, bundle: Path) -> Servic
         name=own.name,
         command=(sys.executable, "-m", own.module),
         address=address,
-        probe=_probe(own.probe, address, metrics_port),
+        probe=_probe(own.probe, address, metrics_port, doors),
         environment=environment,
         needs=own.needs,
     )
 
 
-def _probe(kind: Kind, address: str, metrics_port: int) -> Probe:
+def _probe(kind: Kind, address: str, metrics_port: int, doors: DoorSettings) -> Probe:
     if kind != "http":
         return Probe(kind, address)
+    if address:
+        return Probe("http", f"{doors.page_scheme}://{address}")
     # A process without a port of its own at least serves its metrics.
-    return Probe("http", f"http://{address or f'{LOOPBACK}:{metrics_port}/metrics'}")
+    return Probe("http", f"http://{LOOPBACK}:{metrics_port}/metrics")

@@ -21,7 +21,7 @@ from concurrent.futures import Future
 
 import grpc
 
-from infra.grpc_server import CHANNEL_OPTIONS
+from infra.channels import sync_channel
 from infra.kafka_topics import user_partition
 from protos.errors import FreshetError
 from protos.rec.v1.events_pb2 import Event, PublishRequest, Receipt
@@ -201,9 +201,7 @@ class CrashLoad:
     # -- through the gateway -------------------------------------------------------------------
 
     def _run_gateway(self) -> None:
-        with grpc.insecure_channel(
-            self._gateway, options=(*CHANNEL_OPTIONS, *RECONNECT)
-        ) as channel:
+        with sync_channel(self._gateway, RECONNECT) as channel:
             stub = EventServiceStub(channel)
             while not self._stopping.wait(1 / GATEWAY_PER_S):
                 user_id = f"g{self._by_gateway.rng.randrange(N_SPECIAL_USERS)}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import grpc.aio
 import numpy as np
 
-from infra.grpc_server import CHANNEL_OPTIONS
+from infra.channels import aio_channel
 from protos.errors import FreshetError
 from protos.rec.v1.encoder_pb2 import RESULT_STATUS_OK, RefreshResponse
 
@@ -39,7 +39,7 @@ class Answered:
 async def answered(address: str, callers: Turns) -> Answered:
     """Let all callers call until they are done. Raises FreshetError when a user is not served."""
     latencies: list[float] = []
-    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+    async with aio_channel(address) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
 
         async def go(turns: Sequence[bytes]) -> list[bytes]:

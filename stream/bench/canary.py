@@ -4,8 +4,8 @@ import uuid
 
 import grpc
 
+from infra.channels import sync_channel
 from infra.endpoints import Endpoints
-from infra.grpc_server import CHANNEL_OPTIONS
 from protos.rec.v1.events_pb2 import Event, PublishRequest, Receipt
 from protos.rec.v1.events_pb2_grpc import EventServiceStub
 from protos.rec.v1.recommend_pb2 import SOURCE_REFINED, FeedQuery, RecommendRequest
@@ -21,11 +21,8 @@ class Canary:
     """Publishes an event and asks for a feed that includes it, a step at a time."""
 
     def __init__(self, endpoints: Endpoints, item_id: str, acknowledged: Acknowledged) -> None:
-        options = (*CHANNEL_OPTIONS, *RECONNECT)
-        self._channels = [
-            grpc.insecure_channel(address, options=options)
-            for address in (endpoints.gateway, endpoints.retrieval)
-        ]
+        addresses = (endpoints.gateway, endpoints.retrieval)
+        self._channels = [sync_channel(address, RECONNECT) for address in addresses]
         self._events = EventServiceStub(self._channels[0])
         self._feeds = RecommendServiceStub(self._channels[1])
         self._item_id, self._acknowledged = item_id, acknowledged

@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 
-import grpc
 import numpy as np
 import numpy.typing as npt
 from aiokafka import AIOKafkaProducer
 
+from infra.channels import sync_channel
 from infra.kafka_topics import key_partition
 from protos.keys import compose_key, item_hash, item_text
 from protos.rec.v1.encoder_pb2 import EncodeItemsRequest, ItemText
@@ -69,7 +69,7 @@ def make_items(n_items: int) -> list[Item]:
 def encode_items(items: Sequence[Item], encoder_address: str) -> list[KeyedValue]:
     """Have the encoder make vectors and codes; return records of rec.item-vectors."""
     vectors: list[KeyedValue] = []
-    with grpc.insecure_channel(encoder_address) as channel:
+    with sync_channel(encoder_address) as channel:
         stub = EncoderServiceStub(channel)
         for start in range(0, len(items), _ITEMS_A_CALL):
             some = items[start : start + _ITEMS_A_CALL]

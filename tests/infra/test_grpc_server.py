@@ -9,7 +9,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from infra.grpc_errors import from_rpc_error
-from infra.grpc_server import GrpcServer, Service, is_loopback
+from infra.grpc_server import GrpcServer, Service
 from protos.errors import InvalidInput, NotReady, Overloaded
 from protos.rec.v1 import recommend_pb2, recommend_pb2_grpc
 
@@ -148,11 +148,3 @@ async def test_a_taken_port_is_said_in_one_sentence():
     with pytest.raises(NotReady, match=f"cannot listen on 127.0.0.1:{port}"):
         await GrpcServer(f"127.0.0.1:{port}", []).start()
     await taken.stop(grace_s=0)
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [("127.0.0.1", True), ("[::1]", True), ("localhost", True), ("0.0.0.0", False), ("x", False)],
-)
-def test_loopback_is_recognised(host, expected):
-    assert is_loopback(host) is expected

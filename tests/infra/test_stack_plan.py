@@ -207,3 +207,19 @@ def test_the_embedded_etcd_gets_its_own_two_ports():
 
     assert "listen-client-urls: http://127.0.0.1:1111\n" in text
     assert "listen-peer-urls: http://127.0.0.1:2222\n" in text
+
+
+def test_a_stack_that_its_own_keys_would_shut_out_is_not_planned(state, tmp_path, monkeypatch):
+    monkeypatch.setenv("FRESHET_API_KEYS", str(tmp_path / "keys.toml"))
+
+    with pytest.raises(NotReady, match="set FRESHET_API_KEY beside it"):
+        plan_for(["gateway"], state, tmp_path)
+
+
+def test_the_page_is_asked_by_tls_when_it_speaks_tls(state, tmp_path, monkeypatch):
+    for name in ("FRESHET_TLS_CERT", "FRESHET_TLS_KEY", "FRESHET_TLS_CA"):
+        monkeypatch.setenv(name, str(tmp_path / "x.pem"))
+
+    plan = plan_for(["web"], state, tmp_path)
+
+    assert plan.services[0].probe.target == f"https://{plan.services[0].address}"

@@ -78,8 +78,8 @@ def test_grpc_is_healthy_when_it_says_serving(word):
 @pytest.mark.parametrize(
     ("uri", "probe"),
     [
-        ("http://127.0.0.1:19530", Probe("grpc", "127.0.0.1:19530")),
-        ("http://milvus.example", Probe("grpc", "milvus.example:19530")),
+        ("http://127.0.0.1:19530", Probe("milvus", "127.0.0.1:19530")),
+        ("http://milvus.example", Probe("milvus", "milvus.example:19530")),
         ("https://cloud.example", Probe("tcp", "cloud.example:443")),
     ],
 )

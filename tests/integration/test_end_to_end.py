@@ -13,11 +13,12 @@ import grpc
 import pytest
 from playwright.async_api import expect
 
+from infra.channels import aio_channel
 from infra.endpoints import Endpoints
 from infra.hops import hop_durations
 from infra.kafka_log import open_log
 from infra.kafka_topics import Topics
-from infra.witness import channel_to, moved_items, watch_feed
+from infra.witness import moved_items, watch_feed
 from protos.rec.v1 import events_pb2, recommend_pb2, recommend_pb2_grpc
 from stream.bench.worker_process import wait_for
 from stream.producer import Producer
@@ -62,7 +63,7 @@ def busy_user(stack):
     """A user of the replayed data whose feed is refined and full."""
 
     async def find() -> str:
-        async with channel_to(stack.retrieval) as channel:
+        async with aio_channel(stack.retrieval) as channel:
             stub = recommend_pb2_grpc.RecommendServiceStub(channel)
             deadline = time.monotonic() + 120
             while time.monotonic() < deadline:
@@ -80,7 +81,7 @@ def busy_user(stack):
 
 
 async def test_an_event_by_the_sdk_changes_the_feed_that_is_watched(stack, busy_user):
-    async with channel_to(stack.retrieval) as channel, watch_feed(channel, busy_user) as watch:
+    async with aio_channel(stack.retrieval) as channel, watch_feed(channel, busy_user) as watch:
         before = await watch.first(deadline_s=20)
         item_id = before.item_ids[-1]
         with Producer(stack.kafka_bootstrap) as producer:
@@ -102,7 +103,7 @@ async def test_an_event_by_the_sdk_changes_the_feed_that_is_watched(stack, busy_
 
 
 async def test_the_next_call_after_an_event_sees_it(stack, busy_user):
-    async with channel_to(stack.retrieval) as channel:
+    async with aio_channel(stack.retrieval) as channel:
         stub = recommend_pb2_grpc.RecommendServiceStub(channel)
         query = recommend_pb2.FeedQuery(user_id=busy_user, n=5)
         first = (await stub.Recommend(recommend_pb2.RecommendRequest(query=query))).feed
@@ -157,7 +158,7 @@ async def click_and_ask(stack, user_id, item_id):
         receipt = await asyncio.to_thread(
             producer.publish, user_id, item_id=item_id, action="click"
         )
-    async with channel_to(stack.retrieval) as channel:
+    async with aio_channel(stack.retrieval) as channel:
         stub = recommend_pb2_grpc.RecommendServiceStub(channel)
         query = recommend_pb2.FeedQuery(user_id=user_id, n=10)
         request = recommend_pb2.RecommendRequest(query=query, after=receipt)
@@ -167,7 +168,7 @@ async def click_and_ask(stack, user_id, item_id):
 
 
 async def test_a_receipt_beyond_the_end_of_the_log_is_refused(stack, busy_user):
-    async with channel_to(stack.retrieval) as channel:
+    async with aio_channel(stack.retrieval) as channel:
         stub = recommend_pb2_grpc.RecommendServiceStub(channel)
         get_user = recommend_pb2.GetUserRequest(user_id=busy_user)
         partition = (await stub.GetUser(get_user, timeout=10)).partition
@@ -183,7 +184,7 @@ async def test_a_receipt_beyond_the_end_of_the_log_is_refused(stack, busy_user):
 
 
 async def test_a_user_nobody_knows_gets_what_is_trending(stack, busy_user):
-    async with channel_to(stack.retrieval) as channel:
+    async with aio_channel(stack.retrieval) as channel:
         stub = recommend_pb2_grpc.RecommendServiceStub(channel)
         query = recommend_pb2.FeedQuery(user_id="nobody-knows-me", n=10)
         request = recommend_pb2.RecommendRequest(query=query)
