@@ -9,17 +9,19 @@ count. Memory: the heads of one partition's users, about 10 KB each at most.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 import pyarrow as pa
 from google.protobuf.message import DecodeError
 
-from infra.datasets import EVENTS_SCHEMA, ITEMS_SCHEMA
+from infra.datasets import EVENTS_SCHEMA
+from infra.datasets.catalogue import CATALOGUE_SCHEMA
 from protos.actions import actions_by_code, declared_actions
 from protos.history import FoldEvent
-from protos.keys import item_text
 from protos.rec.v1.events_pb2 import Event
 from protos.rec.v1.items_pb2 import Item
 from stream.folding import LogRecord
+from stream.item_rows import row_of
 from stream.refold import Deed, Refold, Refolded
 from stream.validation import Place, Validated, name_event, validate
 
@@ -144,7 +146,7 @@ def _row(user_id: str, applied: FoldEvent, event: Event, accepted_ms: int) -> di
 def item_batches(
     records: Iterable[LogRecord], tenant: str, report: ExportReport
 ) -> Iterator[pa.RecordBatch]:
-    """Iterate over the newest state of a tenant's items that were not deleted, as ITEMS_SCHEMA."""
+    """Iterate over a tenant's items as they are now, without deleted ones, as CATALOGUE_SCHEMA."""
     newest: dict[bytes, Item] = {}
     for record in records:
         key = record.key or b""
@@ -159,15 +161,6 @@ def item_batches(
         if item.item_id and (item.tenant or "default") == tenant:
             newest[key] = item
     report.n_items = len(newest)
-    rows = [
-        {
-            "item_id": item.item_id,
-            "title": item.title,
-            "text": item_text(item.title, item.text),
-            "categories": list(item.categories),
-            "created_at_ms": item.created_at_ms or None,
-        }
-        for item in newest.values()
-    ]
-    for start in range(0, len(rows), CHUNK_ROWS):
-        yield pa.RecordBatch.from_pylist(rows[start : start + CHUNK_ROWS], ITEMS_SCHEMA)
+    items = iter(newest.values())
+    while rows := [row_of(item) for item in islice(items, CHUNK_ROWS)]:
+        yield pa.RecordBatch.from_pylist(rows, CATALOGUE_SCHEMA)

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from infra.datasets import ITEMS_SCHEMA
+from infra.datasets.catalogue import CATALOGUE_SCHEMA
 from infra.datasets.writing import write_batches
 from infra.endpoints import Endpoints
 from infra.kafka_log import KafkaLog, Offsets, open_log
@@ -48,7 +48,7 @@ def export(
         with _watched(events, begins, ends) as read:
             batches = event_batches(read, sorted(begins), len(events.partitions), tenant, report)
             tables = {
-                "items": (ITEMS_SCHEMA, item_batches(items.read(), tenant, report)),
+                "items": (CATALOGUE_SCHEMA, item_batches(items.read(), tenant, report)),
                 "events": (EXPORT_SCHEMA, batches),
             }
             paths = write_batches(tables, out, file_format)

@@ -28,6 +28,7 @@ from infra.datasets import Dataset
 from protos.rec.v1.events_pb2 import Event, Receipt
 from protos.rec.v1.items_pb2 import Item
 from stream.item_publisher import ItemPublisher
+from stream.item_rows import item_of
 from stream.kafka_writer import Written
 from stream.producer import Producer
 
@@ -154,14 +155,7 @@ def _groups(users: Sequence[str], size: int) -> Iterator[Sequence[int]]:
 def make_items(items: pa.Table) -> Iterator[Item]:
     """Return the catalogue of a data set."""
     for batch in items.to_batches(max_chunksize=WINDOW_EVENTS):
-        for row in batch.to_pylist():
-            yield Item(
-                item_id=row["item_id"],
-                title=row["title"],
-                text=row["text"],
-                categories=row["categories"],
-                created_at_ms=row["created_at_ms"] or 0,
-            )
+        yield from map(item_of, batch.to_pylist())
 
 
 class Failures:

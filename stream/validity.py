@@ -80,6 +80,9 @@ def item_refusal(item: items_pb2.Item, tenant: str) -> str:
         return "created_at_ms is negative; give milliseconds since 1970, or 0 when unknown"
     if not math.isfinite(item.popularity):
         return f"popularity is {item.popularity}; give a finite number, 0 when unknown"
+    for name, value in item.attributes.items():
+        if not math.isfinite(value.number):
+            return f"attribute {name[:40]!r} is {value.number}; give a finite number, or none"
     if item.ByteSize() > MAX_ITEM_BYTES:
         return f"the item has {item.ByteSize():,} bytes, more than {MAX_ITEM_BYTES:,}; cut its text"
     return _id_refusal(item.item_id, "item_id")

@@ -63,7 +63,7 @@ class Checks:
     def filled(self, name: str) -> pa.Array:
         """Return a column of texts none of which is empty."""
         cells = self.text(name)
-        self.reject(_is_empty(cells), f"{name} is empty")
+        self.reject(is_empty(cells), f"{name} is empty")
         return cells
 
     def ids(self, name: str) -> pa.Array:
@@ -93,10 +93,18 @@ class Checks:
         fits = pc.match_substring_regex(cells, _NUMBER)
         numbers = pc.if_else(fits, cells, None).cast(pa.float64())
         fits = pc.and_kleene(fits, pc.is_finite(numbers))
-        self.reject(
-            pc.and_(pc.invert(_is_empty(cells)), pc.invert(fits)), f"{name} is not a number"
-        )
+        self.reject(pc.and_(pc.invert(is_empty(cells)), pc.invert(fits)), f"{name} is not a number")
         return numbers
+
+    def flags(self, name: str) -> pa.Array:
+        """Return a column of true and false (or 1 and 0), null where empty."""
+        cells = self.text(name)
+        lower = pc.utf8_lower(cells)
+        is_true = pc.is_in(lower, pa.array(["true", "1"]))
+        fits = pc.or_(is_true, pc.is_in(lower, pa.array(["false", "0"])))
+        not_a_flag = pc.and_(pc.invert(is_empty(cells)), pc.invert(fits))
+        self.reject(not_a_flag, f"{name} is neither true nor false")
+        return pc.if_else(fits, is_true, None)
 
     def filled_numbers(self, name: str) -> pa.Array:
         """Return a column of finite numbers without a null."""
@@ -122,9 +130,9 @@ class Checks:
         whole, iso = self.text(ms_name), self.text(iso_name)
         if required:
             names = " and no ".join(name for name in (ms_name, iso_name) if self.has(name))
-            self.reject(pc.and_(_is_empty(whole), _is_empty(iso)), f"no {names or ms_name}")
+            self.reject(pc.and_(is_empty(whole), is_empty(iso)), f"no {names or ms_name}")
         fits = pc.match_substring_regex(whole, _WHOLE)
-        not_whole = pc.and_(pc.invert(_is_empty(whole)), pc.invert(fits))
+        not_whole = pc.and_(pc.invert(is_empty(whole)), pc.invert(fits))
         self.reject(not_whole, f"{ms_name} is not a whole number of milliseconds")
         ms = pc.if_else(fits, whole, None).cast(pa.int64())
         return self._within_time(pc.coalesce(ms, self._iso_ms(iso, iso_name)), ms_name)
@@ -138,7 +146,7 @@ class Checks:
         encoded = cells.dictionary_encode()  # files repeat times; each is parsed once
         parsed = pa.array([_parse_iso(text) for text in encoded.dictionary.to_pylist()], pa.int64())
         ms = parsed.take(encoded.indices)
-        self.reject(pc.and_(pc.invert(_is_empty(cells)), pc.is_null(ms)), f"{name} is not ISO 8601")
+        self.reject(pc.and_(pc.invert(is_empty(cells)), pc.is_null(ms)), f"{name} is not ISO 8601")
         return ms
 
     def _within_time(self, ms: pa.Array, name: str) -> pa.Array:
@@ -149,7 +157,7 @@ class Checks:
     def actions(self, name: str, default: str) -> pa.Array:
         """Return a column of declared actions, the default where empty."""
         cells = self.text(name)
-        cells = pc.if_else(_is_empty(cells), default, cells)
+        cells = pc.if_else(is_empty(cells), default, cells)
         declared = pa.array(list(declared_actions()), pa.string())
         self.reject(
             pc.invert(pc.is_in(cells, declared)),
@@ -178,7 +186,8 @@ def _mask(mask: pa.BooleanArray) -> npt.NDArray[np.bool_]:
     return filled
 
 
-def _is_empty(cells: pa.Array) -> pa.BooleanArray:
+def is_empty(cells: pa.Array) -> pa.BooleanArray:
+    """Tell which cells have no text."""
     return pc.equal(pc.binary_length(cells), 0).fill_null(True)
 
 

@@ -27,19 +27,19 @@ from protos.errors import InvalidInput
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 DEFAULT_ACTION = "view"
 _EVENT_COLUMNS = ("user_id", "item_id", "event_time_ms", "event_time", "action", "value")
-_ITEM_COLUMNS = ("item_id", "title", "text", "categories", "created_at_ms", "created_at")
+ITEM_COLUMNS = ("item_id", "title", "text", "categories", "created_at_ms", "created_at")
 
 
 def read_events(
     path: Path, tally: Tally, default_action: str = DEFAULT_ACTION
 ) -> Iterator[pa.RecordBatch]:
     """Yield the events of a file in the general form."""
-    names = _columns(path)
+    names = file_columns(path)
     if names is not None:
         require(path, names, ("user_id", "item_id"))
         if "event_time" not in names:
             require(path, names, ("event_time_ms",))
-    for chunk in _chunks(path, names, _EVENT_COLUMNS):
+    for chunk in file_chunks(path, names, _EVENT_COLUMNS):
         checks = Checks(chunk, tally)
         columns = {
             "user_id": checks.ids("user_id"),
@@ -53,26 +53,29 @@ def read_events(
 
 def read_items(path: Path, tally: Tally) -> Iterator[pa.RecordBatch]:
     """Yield the items of a file in the general form."""
-    names = _columns(path)
+    names = file_columns(path)
     if names is not None:
         require(path, names, ("item_id", "title"))
     seen: set[str] = set()
-    for chunk in _chunks(path, names, _ITEM_COLUMNS):
+    for chunk in file_chunks(path, names, ITEM_COLUMNS):
         yield _items(Checks(chunk, tally), seen)
 
 
 def _items(checks: Checks, seen: set[str]) -> pa.RecordBatch:
-    titles, texts = checks.filled("title"), checks.text("text")
-    categories = _categories(checks.text("categories"))
+    columns = item_columns(checks, checks.filled("title"))
+    return checks.batch(ITEMS_SCHEMA, columns | {"item_id": checks.new_ids("item_id", seen)})
+
+
+def item_columns(checks: Checks, titles: pa.Array) -> dict[str, pa.Array]:
+    """Return the columns of ITEMS_SCHEMA but the ids, which are checked last."""
+    texts, categories = checks.text("text"), _categories(checks.text("categories"))
     has_text = pc.greater(pc.binary_length(texts), 0).fill_null(False)
-    columns = {
+    return {
         "title": titles,
         "text": pc.if_else(has_text, texts, item_texts(titles, categories)),
         "categories": categories,
         "created_at_ms": checks.times_ms("created_at_ms", "created_at", required=False),
-        "item_id": checks.new_ids("item_id", seen),
     }
-    return checks.batch(ITEMS_SCHEMA, columns)
 
 
 def _categories(cells: pa.Array) -> pa.Array:
@@ -82,14 +85,15 @@ def _categories(cells: pa.Array) -> pa.Array:
     return pa.array(lists, pa.list_(pa.string()))
 
 
-def _columns(path: Path) -> list[str] | None:
-    """Return the file's columns; None for JSON Lines, where each line has its own."""
+def file_columns(path: Path) -> list[str] | None:
+    """Return a file's columns; None for JSON Lines, where each line has its own."""
     if path.suffix == ".parquet":
         return parquet_columns(path)
     return read_header(path, CSV) if path.suffix == ".csv" else None
 
 
-def _chunks(path: Path, names: list[str] | None, wanted: Sequence[str]) -> Iterator[Chunk]:
+def file_chunks(path: Path, names: list[str] | None, wanted: Sequence[str]) -> Iterator[Chunk]:
+    """Yield the wanted columns of a file that has the columns `names` (see `file_columns`)."""
     if path.suffix == ".parquet":
         return parquet_chunks(path, wanted)
     if path.suffix == ".jsonl":

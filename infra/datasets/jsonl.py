@@ -71,6 +71,10 @@ def _cell(name: str, value: object) -> Cell:
         return _categories(value)
     if value is None or isinstance(value, str):
         return value
+    if name == "attributes" and isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)  # as other formats have them
+    if name == "available" and isinstance(value, bool):
+        return repr(value)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number:
         raise _Unreadable(f"{name} is neither text nor a number")

@@ -53,7 +53,7 @@ class OpenDataset:
     @property
     def n_bytes(self) -> int:
         """Of all its files."""
-        with _readable(self.name):
+        with readable(self.name):
             return sum(file.stat().st_size for file in self._source.files)
 
     def hear(self, on_bytes: OnBytes) -> None:
@@ -62,12 +62,12 @@ class OpenDataset:
 
     def events(self) -> Iterator[pa.RecordBatch]:
         """Yield all events in the order of the file. Once."""
-        with _readable(self.name):
+        with readable(self.name):
             yield from self._source.read_events(self._events)
 
     def items(self) -> pa.Table:
         """Return the catalogue. Once, and after all events: it may come from them."""
-        with _readable(self.name):
+        with readable(self.name):
             return pa.Table.from_batches(self._source.read_items(self._items), ITEMS_SCHEMA)
 
     @property
@@ -83,7 +83,8 @@ def open_dataset(spec: str, data_dir: Path | None = None) -> OpenDataset:
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
+def readable(name: str) -> Iterator[None]:
+    """Tell of files that the system does not give us as InvalidInput."""
     try:
         yield
     except OSError as error:

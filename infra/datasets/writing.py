@@ -54,6 +54,21 @@ def write_batches(
     ]
 
 
+def write_table(schema: pa.Schema, batches: Iterable[pa.RecordBatch], path: Path) -> Path:
+    """Write one file in the format of its suffix; it appears complete or not at all.
+
+    Raises:
+        InvalidInput: the suffix is not known, there is such a file, or no such folder.
+    """
+    if path.suffix not in _WRITERS:
+        raise InvalidInput(f"{path} ends in none of {', '.join(_WRITERS)}; name it so")
+    if path.exists():
+        raise InvalidInput(f"{path} is there already; name another file or remove it first")
+    if not path.parent.is_dir():
+        raise InvalidInput(f"there is no folder {path.parent}; make it first")
+    return _write_file(schema, batches, path, ignore_bytes)
+
+
 def _refuse_occupied(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise InvalidInput(f"{folder} is a file; name a folder")
@@ -114,9 +129,16 @@ def _jsonl(schema: pa.Schema, path: Path) -> Iterator[WriteBatch]:
     with path.open("w", encoding="utf-8", newline="\n") as file:
 
         def write_batch(batch: pa.RecordBatch) -> None:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(batch))
 
         yield write_batch
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[dict[str, object]]:
+    for row in batch.to_pylist():
+        if row.get("attributes"):
+            row["attributes"] = json.loads(row["attributes"])  # an object, no text within a text
+        yield row
 
 
 _WRITERS: dict[str, Callable[[pa.Schema, Path], AbstractContextManager[WriteBatch]]] = {

@@ -4,13 +4,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.datasets import load
+from infra.datasets.catalogue import CATALOGUE_SCHEMA
 from infra.datasets.writing import write_batches
 from infra.kafka_topics import user_partition
 from protos.actions import declared_actions
 from protos.rec.v1.events_pb2 import Erasure, EventBatch
 from protos.rec.v1.items_pb2 import Item
 from stream.bench.oracle import replay
-from stream.export import EXPORT_SCHEMA, ITEMS_SCHEMA, ExportReport, event_batches, item_batches
+from stream.export import EXPORT_SCHEMA, ExportReport, event_batches, item_batches
 from tests.stream.log_world import N_PARTITIONS, Log, batch, event
 
 
@@ -106,6 +107,9 @@ def test_items_are_written_as_they_are_now():
         "text": "Two",
         "categories": ["x"],
         "created_at_ms": 9,
+        "available": None,
+        "popularity": None,
+        "attributes": None,
     }
     assert report.n_items == 2
 
@@ -121,7 +125,7 @@ def test_what_is_exported_can_be_loaded(tmp_path):
     events = event_batches(read, range(N_PARTITIONS), N_PARTITIONS, "default", report)
     items = item_batches([item], "default", report)
 
-    tables = {"items": (ITEMS_SCHEMA, items), "events": (EXPORT_SCHEMA, events)}
+    tables = {"items": (CATALOGUE_SCHEMA, items), "events": (EXPORT_SCHEMA, events)}
     write_batches(tables, tmp_path / "out", "parquet")
 
     dataset = load(str(tmp_path / "out"))

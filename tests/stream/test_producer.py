@@ -11,7 +11,7 @@ from protos.actions import declared_actions
 from protos.errors import DependencyDown, InvalidInput, Overloaded
 from protos.keys import compose_key
 from protos.rec.v1.events_pb2 import Event
-from protos.rec.v1.items_pb2 import Item
+from protos.rec.v1.items_pb2 import AttributeValue, Item
 from stream.item_publisher import ItemPublisher
 from stream.kafka_writer import WriterOptions
 from stream.producer import Producer, make_batch, make_event
@@ -246,6 +246,10 @@ def test_deleting_an_item_is_a_tombstone(writer):
         (Item(item_id="1", tenant="other"), "leave the item's empty"),
         (Item(item_id="1", created_at_ms=-1), "created_at_ms is negative"),
         (Item(item_id="1", popularity=math.inf), "popularity"),
+        (
+            Item(item_id="1", attributes={"price": AttributeValue(number=math.nan)}),
+            "attribute 'price' is nan",
+        ),
         (Item(item_id="1", text="x" * 300_000), "262,144"),
     ],
 )
