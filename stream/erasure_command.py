@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from infra.channels import aio_channel
 from infra.endpoints import Endpoints
 from infra.grpc_errors import from_rpc_error
-from infra.grpc_server import CHANNEL_OPTIONS
 from protos.errors import FreshetError, InvalidInput
 from protos.keys import checked_id, checked_tenant
 from protos.rec.v1.events_pb2 import Receipt
@@ -92,7 +92,7 @@ async def _wait(receipts: Sequence[Receipt], timeout_s: float, applied: list[boo
     """Ask for feeds that include the erasures: by their receipts, since "not found" is also what
     is said of a user whose events are still on their way."""
     address = Endpoints.load().retrieval
-    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+    async with aio_channel(address) as channel:
         stub = RecommendServiceStub(channel)
         for receipt in receipts:
             query = FeedQuery(

@@ -12,8 +12,8 @@ import grpc.aio
 from grpc_status import rpc_status
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random
 
+from infra.channels import aio_channel
 from infra.grpc_errors import from_rpc_error
-from infra.grpc_server import CHANNEL_OPTIONS
 from protos.errors import DependencyDown, FreshetError, Overloaded
 from protos.rec.v1.events_pb2 import EraseUserRequest, EraseUserResponse, Receipt
 from protos.rec.v1.events_pb2_grpc import EventServiceStub
@@ -40,7 +40,7 @@ class GatewayClient:
             timeout_s: for one request with all its repeats.
         """
         self._what, self._timeout_s = f"the gateway at {address}", timeout_s
-        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._channel = aio_channel(address)
         self._items = ItemServiceStub(self._channel)
         self._events = EventServiceStub(self._channel)
         self._has_answered = False

@@ -21,15 +21,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import grpc.aio
 import numpy as np
 import psutil
 from rich.console import Console
 from rich.progress import Progress, track
 
 from infra.bench import Result
+from infra.channels import aio_channel
 from infra.endpoints import Endpoints
-from infra.grpc_server import CHANNEL_OPTIONS
 from infra.kafka_topics import Topics
 from infra.stack.launcher import Silent, running_stack
 from protos.errors import FreshetError
@@ -113,7 +112,7 @@ async def _compare(
     limit = served_limit(first_limit(N_PLACES, N_SEEN))
     collection = collection_name(Topics().prefix, MODEL)
     raw = RawMilvus(endpoints.milvus_uri, collection, _where(), limit=limit, ef=served_ef(limit))
-    channel = grpc.aio.insecure_channel(endpoints.retrieval, options=CHANNEL_OPTIONS)
+    channel = aio_channel(endpoints.retrieval)
     stub = RecommendServiceStub(channel)
 
     async def ask_raw(user: int) -> list[list[str]]:

@@ -9,7 +9,8 @@ from protos.keys import compose_key
 from retrieval.catalogue import MAX_CATEGORIES, MAX_CATEGORY_BYTES, parse_item
 from retrieval.filter_language import MAX_DEPTH, MAX_VALUES, parse
 from retrieval.filters import And, Available, InCategories, TenantIs, predicate
-from retrieval.milvus import ItemIndex, ItemWriter
+from retrieval.milvus.index import ItemIndex
+from retrieval.milvus.writer import ItemWriter
 from tests.retrieval.filter_trees import (
     AWKWARD,
     F32,

@@ -5,7 +5,7 @@ from protos.keys import compose_key
 from protos.rec.v1.items_pb2 import Dtype, Embedding
 from retrieval.catalogue import MAX_CATEGORIES, MAX_CATEGORY_BYTES, Catalogue
 from retrieval.measures import REFUSED_RECORDS
-from retrieval.milvus import _row
+from retrieval.milvus.writer import _row
 from retrieval.store import Store
 from tests.retrieval.retrieval_world import item_vector, record, unit
 
