@@ -21,6 +21,7 @@ from protos.vectors import Floats, embedding_vector
 from retrieval.attributes import Census, TenantAttributes, attributes_of, count_if_never
 from retrieval.filters import Value
 from retrieval.measures import REFUSED_RECORDS
+from retrieval.newest import list_if_never, list_item
 from retrieval.store import ITEMS, Store, put_offsets
 
 log = structlog.get_logger(__name__)
@@ -53,6 +54,7 @@ class Catalogue:
     def __init__(self, store: Store, *, max_bytes: int) -> None:
         self._store = store
         count_if_never(store)
+        list_if_never(store)
         self.items: Lru[bytes, CatalogueItem] = Lru(max_bytes)
 
     def get(self, tenant: str, item_id: str) -> CatalogueItem | None:
@@ -77,6 +79,7 @@ class Catalogue:
         for record in records:
             if record.value is None:
                 census.replace(record.key, None)
+                list_item(batch, record.key, None)
                 batch.delete(ITEMS, record.key)
                 news[record.key] = None
                 continue
@@ -87,6 +90,7 @@ class Catalogue:
                 continue
             news[record.key] = item
             census.replace(record.key, item.attributes)
+            list_item(batch, record.key, item.created_at_ms)
             batch.put(ITEMS, record.key, record.value)
         census.write()
         offsets = self._store.next_offsets(f"catalogue:{topic}")

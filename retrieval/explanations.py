@@ -4,7 +4,7 @@ score."""
 from collections.abc import Mapping
 
 from protos.rec.v1.interests_pb2 import Interests
-from protos.rec.v1.recommend_pb2 import Explanation
+from protos.rec.v1.recommend_pb2 import Explanation, ItemSource
 from protos.vectors import Floats
 from retrieval.merge import Pick
 
@@ -27,4 +27,5 @@ def explained(
         "interest_weight": interests.weights[pick.interest],
         "nearest_shown_before": pick.nearest,
     }
-    return Explanation(because_item_ids=because, score_parts=parts)
+    source = ItemSource.ITEM_SOURCE_NEW if pick.is_for_new else ItemSource.ITEM_SOURCE_INTEREST
+    return Explanation(because_item_ids=because, score_parts=parts, source=source)

@@ -34,6 +34,8 @@ class Pick:
     interest: int
     nearest: float
     """Largest cosine to the items chosen before it; 0 for the first."""
+    is_for_new: bool = False
+    """Whether it has a place that was kept for new items."""
 
 
 def merge(
@@ -78,7 +80,8 @@ def merge(
         interest = int(own[row])
         quota.give(interest)
         n_new, n_new_left = n_new + int(fresh[row]), n_new_left - int(fresh[row])
-        picks.append(Pick(int(order[row]), float(scores[row, interest]), interest, nearest))
+        score = float(scores[row, interest])
+        picks.append(Pick(int(order[row]), score, interest, nearest, is_for_new))
     return picks
 
 

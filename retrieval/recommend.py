@@ -5,9 +5,7 @@ a session's, what is trending in the wanted categories, what is trending. Nothin
 away fails the call: the reason goes into Feed.degraded_reason, and the answer comes from the next
 step within the deadline.
 
-A search that leaves fewer than n items after all that must not be shown was dropped is made again,
-four times as deep, until there are enough or the index has no more. What is still missing is filled
-up with what is trending.
+What interests leave missing of n items is filled up with what is trending.
 """
 
 import time
@@ -17,25 +15,21 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Protocol
 
-import numpy as np
 import structlog
 
 from protos.errors import DependencyDown, FreshetError
 from protos.keys import compose_key
 from protos.rec.v1.events_pb2 import Event
 from protos.rec.v1.interests_pb2 import Interests, Tier, UserInterests
-from protos.rec.v1.recommend_pb2 import Feed, ScoredItem, Source
+from protos.rec.v1.recommend_pb2 import Feed, ItemSource, ScoredItem, Source
 from protos.vectors import Floats, interest_matrix
-from retrieval.candidates import nearest_of_each
 from retrieval.catalogue import Catalogue, CatalogueItem
 from retrieval.deadlines import Deadline
-from retrieval.explanations import explained
-from retrieval.filters import Filter
 from retrieval.interests import Known, UserCache
 from retrieval.measures import ANSWER_SECONDS
-from retrieval.merge import merge
 from retrieval.milvus.index import MAX_LIMIT
 from retrieval.milvus.wire import Hits
+from retrieval.personal import RESERVE_S, Basis, Index, PersonalFeeds, scored
 from retrieval.queries import Query
 from retrieval.seen import ClosedSeen
 from retrieval.showable import NOTHING_SEEN, Showable
@@ -43,18 +37,7 @@ from retrieval.trending import Ranking, TrendingBoard
 
 log = structlog.get_logger(__name__)
 
-DIVERSITY = 0.1
-RESERVE_S = 0.02
-"""Kept of every deadline for what follows the last search."""
 NO_INTEREST = -1
-
-
-class Index(Protocol):
-    """What a feed wants of Milvus (retrieval.milvus.index.ItemIndex)."""
-
-    async def search(
-        self, model_version: str, queries: Floats, where: Filter, *, limit: int, timeout_s: float
-    ) -> list[Hits]: ...
 
 
 class SessionEncoder(Protocol):
@@ -63,16 +46,6 @@ class SessionEncoder(Protocol):
     async def interests(
         self, tenant: str, events: Sequence[Event], timeout_s: float
     ) -> Interests: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Basis:
-    """Interests to search with, and how good an answer they make."""
-
-    source: Source
-    interests: Interests
-    matrix: Floats  # (K, D)
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +64,10 @@ class Recommender:
         trending: TrendingBoard,
         index: Index,
         sessions: SessionEncoder,
-        *,
-        search_timeout_s: float,
+        personal: PersonalFeeds,
     ) -> None:
         self._users, self._catalogue, self._trending = users, catalogue, trending
-        self._index, self._sessions = index, sessions
-        self._search_timeout_s = search_timeout_s
+        self._index, self._sessions, self._personal = index, sessions, personal
 
     async def feed(
         self, query: Query, deadline: Deadline, *, session: Sequence[Event] = ()
@@ -146,9 +117,9 @@ class Recommender:
         for basis in bases:
             try:
                 items = (
-                    self._of_vectors(query, known, basis, showable, vectors)
+                    self._personal.given(query, known, basis, showable, vectors)
                     if vectors
-                    else await self._personal(query, known, basis, showable, deadline)
+                    else await self._personal.searched(query, known, basis, showable, deadline)
                 )
             except FreshetError as error:
                 reasons.append(str(error))
@@ -222,90 +193,6 @@ class Recommender:
         except FreshetError as error:
             return [], [f"the session could not be read: {error}"]
 
-    async def _personal(
-        self,
-        query: Query,
-        known: Known | None,
-        basis: Basis,
-        showable: Showable,
-        deadline: Deadline,
-    ) -> list[ScoredItem]:
-        version = basis.interests.model_version
-        candidates: list[CatalogueItem] = []
-        limit = first_limit(query.n, showable.n_hidden)
-        while True:
-            timeout_s = min(self._search_timeout_s, deadline.remaining_s(reserve_s=RESERVE_S))
-            try:
-                if timeout_s <= 0:
-                    raise DependencyDown("the deadline left no time to search")
-                hits = await self._index.search(
-                    version, basis.matrix, query.where, limit=limit, timeout_s=timeout_s
-                )
-            except FreshetError:
-                if not candidates:
-                    raise
-                break
-            nearest = nearest_of_each(hits, showable, query.n)
-            candidates = [item for item in nearest if version in item.vectors]
-            is_all = all(len(found.keys) < limit for found in hits)
-            if len(candidates) >= query.n or is_all or limit >= MAX_LIMIT:
-                break
-            limit = min(MAX_LIMIT, 4 * limit)
-        return self._merged(query, known, basis, candidates)
-
-    def _of_vectors(
-        self,
-        query: Query,
-        known: Known | None,
-        basis: Basis,
-        showable: Showable,
-        vectors: Mapping[bytes, Floats],
-    ) -> list[ScoredItem]:
-        version = basis.interests.model_version
-        candidates = [
-            replace(item, vectors={version: vectors[item.key]})
-            for item in showable.keep(list(vectors))
-        ]
-        return self._merged(query, known, basis, candidates)
-
-    def _merged(
-        self, query: Query, known: Known | None, basis: Basis, candidates: list[CatalogueItem]
-    ) -> list[ScoredItem]:
-        version, dim = basis.interests.model_version, basis.matrix.shape[1]
-        candidates = [item for item in candidates if len(item.vectors[version]) == dim]
-        if not candidates:
-            return []
-        flat = np.concatenate([item.vectors[version] for item in candidates])
-        vectors = flat.reshape(-1, dim)  # (N, D); np.stack takes three times as long
-        picks = merge(
-            [item.item_id for item in candidates],
-            vectors,
-            basis.matrix,
-            basis.interests.weights,
-            n=query.n,
-            diversity=DIVERSITY,
-        )
-        items = [scored(candidates[pick.row], pick.score, pick.interest) for pick in picks]
-        if query.explain:
-            recent = self._recent_vectors(known, version)
-            for item, pick in zip(items, picks, strict=True):
-                why = explained(pick, vectors[pick.row], basis.interests, recent)
-                item.explanation.CopyFrom(why)
-        return items
-
-    def _recent_vectors(self, known: Known | None, version: str) -> dict[str, Floats]:
-        """Return the newest items of the user that have a vector of this version."""
-        if known is None:
-            return {}
-        state = known.state
-        keys = [compose_key(state.tenant, recent.item_id) for recent in state.recent]
-        found = self._catalogue.get_many(list(dict.fromkeys(keys)))
-        return {
-            item.item_id: item.vectors[version]
-            for item in found
-            if item is not None and version in item.vectors
-        }
-
     def _fill_up(self, feed: Feed, query: Query, showable: Showable, reasons: list[str]) -> None:
         """Add what is trending until there are n items."""
         n_personal = len(feed.items)
@@ -330,7 +217,11 @@ class Recommender:
         scores = {item_id: score for item_id, score in ranking if item_id not in taken}
         keys = [compose_key(query.tenant, item_id) for item_id in scores]
         found = showable.keep(keys)[: query.n - len(taken)]
-        return [scored(item, scores[item.item_id], NO_INTEREST) for item in found]
+        items = [scored(item, scores[item.item_id], NO_INTEREST) for item in found]
+        if query.explain:
+            for item in items:
+                item.explanation.source = ItemSource.ITEM_SOURCE_TRENDING
+        return items
 
 
 def known_bases(known: Known | None) -> tuple[list[Basis], list[str]]:
@@ -349,22 +240,6 @@ def known_bases(known: Known | None) -> tuple[list[Basis], list[str]]:
         matrix = interest_matrix(known.fallback)
         bases.append(Basis(Source.SOURCE_LAST_KNOWN, known.fallback, matrix, reason))
     return bases, [] if bases else ["this user has no interests yet"]
-
-
-def first_limit(n: int, n_hidden: int) -> int:
-    """Return how many hits an interest is asked for at first: enough for most users, since what a
-    user has seen lies near the user's interests."""
-    return min(MAX_LIMIT, 2 * n + 16 + min(n_hidden, 4 * n))
-
-
-def scored(item: CatalogueItem, score: float, interest: int) -> ScoredItem:
-    return ScoredItem(
-        item_id=item.item_id,
-        title=item.title,
-        categories=item.categories,
-        score=score,
-        interest=interest,
-    )
 
 
 def _together(rankings: Sequence[Ranking]) -> Ranking:

@@ -27,7 +27,9 @@ from retrieval.interests import UserCache
 from retrieval.measures import CACHE_BYTES, CACHE_ENTRIES
 from retrieval.milvus.index import ItemIndex
 from retrieval.milvus.writer import ItemWriter
+from retrieval.new_items import NewItems
 from retrieval.open_feeds import KafkaNotes, OpenFeeds
+from retrieval.personal import PersonalFeeds
 from retrieval.provenance import keep_or_clear
 from retrieval.receipts import KafkaLogEnd, Receipts
 from retrieval.recommend import Recommender
@@ -118,7 +120,13 @@ class Replica:
             self._trending,
             self._index,
             self._sessions,
-            search_timeout_s=settings.milvus_timeout_ms / 1000,
+            PersonalFeeds(
+                self._index,
+                self._catalogue,
+                NewItems(self._store, self._catalogue, max_age_days=settings.new_item_days),
+                search_timeout_s=settings.milvus_timeout_ms / 1000,
+                new_share=settings.new_item_share,
+            ),
         )
         return RecommendServicer(
             self._users,

@@ -25,6 +25,10 @@ class RetrievalSettings(BaseSettings):
     """At most this long for one search, and never past the caller's deadline."""
     default_deadline_ms: Annotated[int, Field(ge=1, le=60_000)] = 2000
     """For callers that set none."""
+    new_item_share: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Of a feed's places, that new items have at least."""
+    new_item_days: Annotated[int, Field(ge=0, le=3650)] = 7
+    """How long after its created_at_ms an item is new; 0: none is."""
     max_in_flight: Annotated[int, Field(ge=1)] = 512
     """Requests at work; more are answered RESOURCE_EXHAUSTED."""
     max_open_feeds: Annotated[int, Field(ge=1)] = 10_000

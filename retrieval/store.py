@@ -7,6 +7,7 @@
     I tenant/item                       ItemVector as it came
     A tenant NUL name                   JSON: how many items carry the attribute, by kind
     B tenant NUL name                   the same, of attributes beyond what filters may name
+    N tenant NUL u64be time, tenant/item    empty: items by age, the newest first (newest.py)
     T tenant/category NUL u32be number  TrendingList of that partition, as it came
     O topic or collection               JSON: next offset by partition
     M name                              what the store belongs to
@@ -25,8 +26,8 @@ from rocksdict import BlockBasedOptions, Cache, Options, Rdict
 from infra.rocks import batch_of
 from protos.errors import NotReady
 
-USERS, FALLBACKS, ERASURES, SEEN, ITEMS, ATTRIBUTES, BEYOND, TRENDING, OFFSETS, META = (
-    b"U", b"F", b"E", b"S", b"I", b"A", b"B", b"T", b"O", b"M",
+USERS, FALLBACKS, ERASURES, SEEN, ITEMS, ATTRIBUTES, BEYOND, NEWEST, TRENDING, OFFSETS, META = (
+    b"U", b"F", b"E", b"S", b"I", b"A", b"B", b"N", b"T", b"O", b"M",
 )  # fmt: skip
 
 

@@ -51,8 +51,8 @@ from retrieval.filters import Attribute, Compare, Filter, Kind
 from retrieval.milvus.client import collection_name
 from retrieval.milvus.index import served_limit
 from retrieval.milvus.wire import served_ef
+from retrieval.personal import first_limit
 from retrieval.queries import Query
-from retrieval.recommend import first_limit
 
 N_ITEMS, MILLION = 50_000, 1_000_000
 N_USERS = 200

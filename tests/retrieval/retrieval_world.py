@@ -28,7 +28,9 @@ from retrieval.filters import Filter, predicate
 from retrieval.interests import UserCache
 from retrieval.milvus.client import MissingCollection, WrongDimension
 from retrieval.milvus.wire import Hits
+from retrieval.new_items import NewItems
 from retrieval.open_feeds import OpenFeeds
+from retrieval.personal import PersonalFeeds
 from retrieval.receipts import Receipts
 from retrieval.recommend import Recommender
 from retrieval.service import Limits, RecommendServicer
@@ -191,7 +193,13 @@ class World:
             self.trending,
             self.index,
             self.sessions,
-            search_timeout_s=1.0,
+            PersonalFeeds(
+                self.index,
+                self.catalogue,
+                NewItems(self.store, self.catalogue, max_age_days=7),
+                search_timeout_s=1.0,
+                new_share=0.25,
+            ),
         )
         self.receipts = Receipts(self.users, self.changes, self.log_end)
         self.open_feeds = OpenFeeds(self.notes)

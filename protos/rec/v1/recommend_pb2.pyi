@@ -26,6 +26,13 @@ class Source(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SOURCE_SESSION: _ClassVar[Source]
     SOURCE_TRENDING_CATEGORY: _ClassVar[Source]
     SOURCE_TRENDING: _ClassVar[Source]
+
+class ItemSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ITEM_SOURCE_UNSPECIFIED: _ClassVar[ItemSource]
+    ITEM_SOURCE_INTEREST: _ClassVar[ItemSource]
+    ITEM_SOURCE_NEW: _ClassVar[ItemSource]
+    ITEM_SOURCE_TRENDING: _ClassVar[ItemSource]
 SEEN_POLICY_UNSPECIFIED: SeenPolicy
 SEEN_POLICY_NEVER: SeenPolicy
 SEEN_POLICY_AFTER_DAYS: SeenPolicy
@@ -37,6 +44,10 @@ SOURCE_LAST_KNOWN: Source
 SOURCE_SESSION: Source
 SOURCE_TRENDING_CATEGORY: Source
 SOURCE_TRENDING: Source
+ITEM_SOURCE_UNSPECIFIED: ItemSource
+ITEM_SOURCE_INTEREST: ItemSource
+ITEM_SOURCE_NEW: ItemSource
+ITEM_SOURCE_TRENDING: ItemSource
 
 class FeedQuery(_message.Message):
     __slots__ = ("tenant", "user_id", "n", "scenario", "categories", "filter", "exclude_item_ids", "seen_policy", "seen_after_days", "explain", "variant")
@@ -117,7 +128,7 @@ class ScoredItem(_message.Message):
     def __init__(self, item_id: _Optional[str] = ..., title: _Optional[str] = ..., categories: _Optional[_Iterable[str]] = ..., score: _Optional[float] = ..., interest: _Optional[int] = ..., explanation: _Optional[_Union[Explanation, _Mapping]] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("because_item_ids", "score_parts")
+    __slots__ = ("because_item_ids", "score_parts", "source")
     class ScorePartsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -127,9 +138,11 @@ class Explanation(_message.Message):
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     BECAUSE_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
     SCORE_PARTS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     because_item_ids: _containers.RepeatedScalarFieldContainer[str]
     score_parts: _containers.ScalarMap[str, float]
-    def __init__(self, because_item_ids: _Optional[_Iterable[str]] = ..., score_parts: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    source: ItemSource
+    def __init__(self, because_item_ids: _Optional[_Iterable[str]] = ..., score_parts: _Optional[_Mapping[str, float]] = ..., source: _Optional[_Union[ItemSource, str]] = ...) -> None: ...
 
 class RecommendNextRequest(_message.Message):
     __slots__ = ("tenant", "user_id", "page_token", "n")
