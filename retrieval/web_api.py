@@ -15,7 +15,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from infra.grpc_errors import from_rpc_error
 from infra.grpc_server import CHANNEL_OPTIONS
 from protos.errors import InvalidInput, Overloaded
 from protos.rec.v1.events_pb2 import Event, PublishRequest
@@ -23,6 +22,7 @@ from protos.rec.v1.events_pb2_grpc import EventServiceStub
 from protos.rec.v1.recommend_pb2 import FeedQuery, GetUserRequest, ListUsersRequest
 from protos.rec.v1.recommend_pb2_grpc import RecommendServiceStub
 from retrieval.feed_events import feed_events
+from retrieval.page_errors import page_error
 from retrieval.views import Json, user_view, users_view
 
 DEADLINE_S = 5.0
@@ -155,4 +155,4 @@ def _translated(who: str) -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        raise from_rpc_error(error, who) from error
+        raise page_error(error, who) from error
