@@ -8,10 +8,10 @@ import grpc
 import grpc.aio
 from sse_starlette import ServerSentEvent
 
-from infra.grpc_errors import from_rpc_error
 from protos.errors import InvalidInput
 from protos.rec.v1.recommend_pb2 import FeedQuery, StreamFeedRequest
 from protos.rec.v1.recommend_pb2_grpc import RecommendServiceStub
+from retrieval.page_errors import page_error
 from retrieval.views import Json, push_view
 
 RETRY_S = 1.0
@@ -32,7 +32,7 @@ async def feed_events(
                     yield _event("feed", push_view(push))
             problem = "the recommender ended the stream; trying again"
         except grpc.aio.AioRpcError as error:
-            failure = from_rpc_error(error, "the recommender")
+            failure = page_error(error, "the recommender")
             problem = str(failure)
             if isinstance(failure, InvalidInput):
                 yield _event("refused", {"reason": problem})

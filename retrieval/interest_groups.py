@@ -8,6 +8,7 @@ nearest of its items that no other has taken; its name is what sets its items ap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from protos.rec.v1.recommend_pb2 import InterestView, ScoredItem
 
@@ -32,7 +33,8 @@ def interest_groups(views: Sequence[InterestView]) -> list[Group]:
     everything = _counted([item for items in owned for item in items])
     groups: list[Group] = []
     for view, items in zip(ordered, owned, strict=True):
-        name = _unique(_name(items, everything), view.interest, [group.name for group in groups])
+        taken = [group.name for group in groups]
+        name = _untaken(_names(items, everything), view.interest, taken)
         groups.append(Group(view.interest, name, view.weight, items))
     return groups
 
@@ -53,15 +55,18 @@ def _counted(items: Sequence[ScoredItem]) -> Counter[str]:
     return Counter(category for item in items for category in item.categories)
 
 
-def _name(items: Sequence[ScoredItem], everything: Counter[str]) -> str:
-    """Return the categories that are frequent here and rare elsewhere: n_here^2 / n_everywhere."""
+def _names(items: Sequence[ScoredItem], everything: Counter[str]) -> list[str]:
+    """Return names, best first: of categories frequent here, those first that are rare elsewhere
+    (by n_here^2 / n_everywhere)."""
     here = _counted(items)
     frequent = [name for name, n_here in here.items() if 2 * n_here >= max(here.values())]
     distinct = sorted(frequent, key=lambda name: (-(here[name] ** 2) / everything[name], name))
-    return ", ".join(distinct[:MAX_NAMED])
+    pairs = combinations(distinct, min(MAX_NAMED, len(distinct)))
+    return [", ".join(pair) for pair in pairs if pair]
 
 
-def _unique(name: str, interest: int, names: Sequence[str]) -> str:
-    if not name:
-        return f"Interest {interest + 1}"
-    return f"{name} ({interest + 1})" if name in names else name
+def _untaken(names: Sequence[str], interest: int, taken: Sequence[str]) -> str:
+    for name in names:
+        if name not in taken:
+            return name
+    return f"{names[0]} ({interest + 1})" if names else f"Interest {interest + 1}"

@@ -16,13 +16,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from infra.channels import aio_channel
-from infra.grpc_errors import from_rpc_error
 from protos.errors import InvalidInput, Overloaded
 from protos.rec.v1.events_pb2 import Event, PublishRequest
 from protos.rec.v1.events_pb2_grpc import EventServiceStub
 from protos.rec.v1.recommend_pb2 import FeedQuery, GetUserRequest, ListUsersRequest
 from protos.rec.v1.recommend_pb2_grpc import RecommendServiceStub
 from retrieval.feed_events import feed_events
+from retrieval.page_errors import page_error
 from retrieval.views import Json, user_view, users_view
 
 DEADLINE_S = 5.0
@@ -152,4 +152,4 @@ def _translated(who: str) -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
-        raise from_rpc_error(error, who) from error
+        raise page_error(error, who) from error

@@ -5,6 +5,7 @@ import { add } from "./words.js";
 const bar = document.getElementById("bar");
 const legend = document.getElementById("legend");
 const total = document.getElementById("total");
+const pulse = document.getElementById("pulse");
 const words = document.getElementById("pulse-words");
 const meanings = {
   folded: "into the history",
@@ -19,6 +20,7 @@ const meanings = {
 /** Shows the hops of a push that an event caused; clickMs is null for an event from elsewhere. */
 export function showHops(push, title, clickMs) {
   const ms = push.since_event_ms;
+  pulse.classList.add("is-shown");
   total.textContent = ms < 10_000 ? Math.round(ms) : `${(ms / 1000).toFixed(1)} k`;
   words.textContent = `from “${title}” to this feed` + (clickMs === null ? "" : `; ${Math.round(clickMs)} ms from your click`);
   bar.replaceChildren();
@@ -37,7 +39,8 @@ export function showHops(push, title, clickMs) {
 }
 
 export function clearHops() {
-  total.textContent = "–";
+  pulse.classList.remove("is-shown");
+  total.textContent = "";
   words.textContent = "Click, like or dismiss something: its way through the system shows here.";
   bar.replaceChildren();
   legend.replaceChildren();

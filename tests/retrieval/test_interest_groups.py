@@ -54,6 +54,13 @@ def test_one_item_names_no_interest_of_many():
     assert group.name == "drama"
 
 
+def test_a_name_that_is_taken_gives_way_to_the_next_best():
+    near = [item(str(row), "a", "b", "c") for row in range(4)]
+    views = [InterestView(interest=k, weight=1 - k / 4, items=near) for k in range(3)]
+
+    assert [group.name for group in interest_groups(views)] == ["a, b", "a, c", "b, c"]
+
+
 def test_no_two_interests_have_one_name_and_none_is_nameless():
     views = [
         InterestView(interest=2, weight=0.5, items=[item("a", "war")]),
