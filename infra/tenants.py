@@ -11,7 +11,8 @@ empty or an absent one means is what the services take it for:
     an absent Receipt, or choice    names nobody
       of a oneof
 
-How to look is worked out once a message type; a look costs about a microsecond.
+How to look is worked out once a message type; a look costs a few microseconds, and about one more
+for each part of a list.
 """
 
 from collections.abc import Collection

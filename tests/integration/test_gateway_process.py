@@ -9,10 +9,14 @@ import grpc.aio
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
+from infra.api_keys import digest_of
+from infra.channels import aio_channel
 from infra.kafka_topics import Topics, user_partition
+from infra.settings import DoorSettings
 from protos.rec.v1 import events_pb2_grpc, items_pb2, items_pb2_grpc
 from protos.rec.v1.events_pb2 import Event, EventBatch, PublishRequest, PublishStreamRequest
 from protos.rec.v1.items_pb2 import Item
+from tests.infra.certificates import Authority
 
 pytestmark = pytest.mark.integration
 N_PARTITIONS = 3
@@ -21,7 +25,7 @@ N_PARTITIONS = 3
 class GatewayProcess:
     """`python -m stream.gateway` on a port of its own choosing."""
 
-    def __init__(self, bootstrap, prefix):
+    def __init__(self, bootstrap, prefix, **environment):
         environment = os.environ | {
             "FRESHET_KAFKA_BOOTSTRAP": bootstrap,
             "FRESHET_TOPIC_PREFIX": prefix,
@@ -29,6 +33,7 @@ class GatewayProcess:
             "FRESHET_GATEWAY_LISTEN": "127.0.0.1:0",
             "FRESHET_GATEWAY_METRICS_PORT": "0",
             "FRESHET_LOG_FORMAT": "json",
+            **environment,
         }
         command = [sys.executable, "-m", "stream.gateway"]
         self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
@@ -143,3 +148,40 @@ def test_another_partition_count_stops_the_start_with_one_sentence(
     assert second.process.returncode == 1
     assert "set it to 3" in said
     assert "Traceback" not in said
+
+
+async def test_with_tls_and_keys_only_who_may_publishes(kafka_bootstrap, topics, tmp_path):
+    authority, keys = Authority(tmp_path / "ours"), tmp_path / "keys.toml"
+    keys.write_text(f'[[key]]\nname = "shop"\nsha256 = "{digest_of("k")}"\ntenants = ["shop"]\n')
+    settings = authority.servers(tls_client_ca=authority.ca, api_keys=keys)
+    gateway = GatewayProcess(kafka_bootstrap, topics.prefix, **_environment(settings))
+    doors = DoorSettings(**authority.clients(api_key="k"))
+    try:
+        async with aio_channel(gateway.wait_ready(), doors=doors) as channel:
+            stub = events_pb2_grpc.EventServiceStub(channel)
+            click = Event(item_id="1", action="click")
+            ours = PublishRequest(tenant="shop", user_id="user", events=[click])
+            theirs = PublishRequest(tenant="outlet", user_id="user", events=[click])
+            receipt = (await stub.Publish(ours, timeout=20)).receipt
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await stub.Publish(theirs, timeout=20)
+    finally:
+        assert gateway.stop() == 0
+
+    batch = read_batch(kafka_bootstrap, topics.events, receipt.partition, receipt.offset)
+    assert (batch.tenant, batch.user_id) == ("shop", "user")
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_beyond_loopback_the_process_ends_with_one_sentence(kafka_bootstrap, topics):
+    gateway = GatewayProcess(kafka_bootstrap, topics.prefix, FRESHET_GATEWAY_LISTEN="0.0.0.0:0")
+
+    _, said = gateway.process.communicate(timeout=60)
+
+    assert gateway.process.returncode == 1
+    assert "0.0.0.0:0 is beyond loopback" in said
+    assert "Traceback" not in said
+
+
+def _environment(settings):
+    return {f"FRESHET_{name}".upper(): str(value) for name, value in settings.items()}
