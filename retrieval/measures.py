@@ -2,6 +2,7 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from infra.attribution import PairLabels
 from infra.metrics import LATENCY_BUCKETS_S
 
 ANSWER_SECONDS = Histogram(
@@ -23,6 +24,11 @@ SEARCHES = Counter(
     "freshet_retrieval_searches_total", "Milvus searches; deeper ones repeat.", ["outcome"]
 )
 PUSHES = Counter("freshet_retrieval_pushes_total", "Feeds pushed on open streams.", ["source"])
+IMPRESSIONS = Counter(
+    "freshet_retrieval_impressions_total",
+    "Items answered, and items new in a pushed feed; previews are not counted.",
+    ["scenario", "variant"],
+)
 PUSH_SECONDS = Histogram(
     "freshet_retrieval_push_seconds",
     "From the broker's append of an event to the push of the feed that it changed.",
@@ -51,3 +57,14 @@ LAG_SECONDS = Gauge(
 )
 INDEXED = Counter("freshet_retrieval_indexed_items_total", "Items written to Milvus.", ["change"])
 OVERLOADED = Counter("freshet_retrieval_overloaded_total", "Requests turned away.", ["what"])
+
+
+class Impressions:
+    """Counts items that were shown, by what their query says of itself."""
+
+    def __init__(self) -> None:
+        self._labels = PairLabels()
+
+    def count(self, scenario: str, variant: str, n_items: int) -> None:
+        if n_items:
+            IMPRESSIONS.labels(*self._labels.of(scenario, variant)).inc(n_items)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from infra.attribution import checked_tag
 from infra.kafka_topics import user_partition
 from protos.errors import InvalidInput
 from protos.keys import checked_id, checked_tenant
@@ -33,6 +34,8 @@ class Query:
     seen_policy: int = SeenPolicy.SEEN_POLICY_NEVER
     seen_after_days: int = 0
     explain: bool = False
+    scenario: str = ""
+    variant: str = ""
 
     @property
     def where(self) -> Filter:
@@ -70,6 +73,8 @@ def checked_query(query: FeedQuery) -> Query:
         seen_policy=query.seen_policy,
         seen_after_days=query.seen_after_days,
         explain=query.explain,
+        scenario=checked_tag(query.scenario, "scenario"),
+        variant=checked_tag(query.variant, "variant"),
     )
 
 
