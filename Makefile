@@ -4,9 +4,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
+BUF_VERSION := 1.75.0
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test unit integration lint types imports protos format clean
+.PHONY: help env demo test unit integration lint types imports protos buflint format clean
 
 help:  ## what there is
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +48,10 @@ imports: env
 
 protos: env  ## generate protos/rec/v1/*_pb2* anew
 	$(BIN)/python -m infra.gen_protos
+
+# What a change would break on the wire: npx --yes @bufbuild/buf breaking --against '.git#branch=main'
+buflint:  ## are the .proto files as buf wants them (buf.yaml); needs npx
+	npx --yes @bufbuild/buf@$(BUF_VERSION) lint
 
 format: env  ## ruff, in place
 	$(BIN)/ruff check --fix .

@@ -2,6 +2,7 @@
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from infra.attribution import PairLabels
 from infra.metrics import LATENCY_BUCKETS_S
 
 ANSWER_SECONDS = Histogram(
@@ -30,6 +31,11 @@ SEARCH_QUERIES = Histogram(
     buckets=(4, 8, 16, 32, 64, 128),
 )
 PUSHES = Counter("freshet_retrieval_pushes_total", "Feeds pushed on open streams.", ["source"])
+IMPRESSIONS = Counter(
+    "freshet_retrieval_impressions_total",
+    "Items answered, and items new in a pushed feed; previews are not counted.",
+    ["scenario", "variant"],
+)
 PUSH_SECONDS = Histogram(
     "freshet_retrieval_push_seconds",
     "From the broker's append of an event to the push of the feed that it changed.",
@@ -62,3 +68,14 @@ ATTRIBUTES_BEYOND = Counter(
     "freshet_retrieval_attributes_beyond_total",
     "Names of attributes that came when their tenant had as many as filters may name.",
 )
+
+
+class Impressions:
+    """Counts items that were shown, by what their query says of itself."""
+
+    def __init__(self) -> None:
+        self._labels = PairLabels()
+
+    def count(self, scenario: str, variant: str, n_items: int) -> None:
+        if n_items:
+            IMPRESSIONS.labels(*self._labels.of(scenario, variant)).inc(n_items)

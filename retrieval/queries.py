@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from infra.attribution import checked_tag
 from infra.kafka_topics import user_partition
 from protos.errors import InvalidInput
 from protos.keys import checked_id, checked_tenant
@@ -38,6 +39,8 @@ class Query:
     filter: Filter | None = None
     filter_bytes: int = 0
     """Length of the text that the filter came from."""
+    scenario: str = ""
+    variant: str = ""
 
     @property
     def where(self) -> Filter:
@@ -75,6 +78,8 @@ def checked_query(query: FeedQuery, catalogue: Catalogue) -> Query:
         explain=query.explain,
         filter=checked_filter(query.filter, tenant, catalogue),
         filter_bytes=len(query.filter.encode()),
+        scenario=checked_tag(query.scenario, "scenario"),
+        variant=checked_tag(query.variant, "variant"),
     )
 
 

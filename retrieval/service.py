@@ -44,7 +44,7 @@ from retrieval.changes import Changes
 from retrieval.deadlines import Deadline
 from retrieval.interests import Known, UserCache, user_key
 from retrieval.live import LiveFeed
-from retrieval.measures import OPEN_FEEDS, OVERLOADED
+from retrieval.measures import OPEN_FEEDS, OVERLOADED, Impressions
 from retrieval.open_feeds import OpenFeeds
 from retrieval.pages import Page, Pages
 from retrieval.queries import (
@@ -93,7 +93,7 @@ class RecommendServicer(RecommendServiceServicer):
     ) -> None:
         self._users, self._catalogue, self._recommender = users, catalogue, recommender
         self._receipts, self._changes, self._open_feeds = receipts, changes, open_feeds
-        self._limits, self._pages = limits, Pages()
+        self._limits, self._pages, self._impressions = limits, Pages(), Impressions()
         self._n_in_flight = 0
         self._closing = asyncio.Event()
         self._open_keys: dict[bytes, int] = {}
@@ -110,6 +110,7 @@ class RecommendServicer(RecommendServiceServicer):
             answer = await self._recommender.feed(query, deadline, session=session)
         if not includes:
             _mark_stale(answer.feed)
+        self._impressions.count(query.scenario, query.variant, len(answer.feed.items))
         return RecommendResponse(feed=self._paged(answer.feed, query))
 
     async def RecommendNext(
@@ -121,6 +122,7 @@ class RecommendServicer(RecommendServiceServicer):
         with self._admitted():
             answer = await self._recommender.feed(query, self._deadline(context))
         answer.feed.recommendation_id = page.recommendation_id
+        self._impressions.count(query.scenario, query.variant, len(answer.feed.items))
         return RecommendNextResponse(feed=self._paged(answer.feed, page.query, page.shown))
 
     async def StreamFeed(
@@ -139,9 +141,13 @@ class RecommendServicer(RecommendServiceServicer):
             self._changes,
             min_interval_s=request.min_interval_ms / 1000,
         )
+        before: set[str] = set()
         with self._counted(query):
             async for push in feed.pushes(self._closing):
                 if push.HasField("feed"):
+                    shown = {item.item_id for item in push.feed.items}
+                    self._impressions.count(query.scenario, query.variant, len(shown - before))
+                    before = shown
                     self._paged(push.feed, query)
                 yield push
 

@@ -23,7 +23,7 @@ from protos.rec.v1.items_pb2 import Item
 from stream.folding import LogRecord
 from stream.item_rows import row_of
 from stream.refold import Deed, Refold, Refolded
-from stream.validation import Place, Validated, name_event, validate
+from stream.validation import Place, events_by_name, validate
 
 CHUNK_ROWS = 16_384
 EXPORT_SCHEMA = pa.schema(
@@ -109,22 +109,12 @@ def _rows(
     report.left_out.update({reason: n for reason, n in counts.items() if n})
     if is_erased or not folded.applied:
         return
-    named = _by_name(said, record, refolded.batch.events)
+    place = Place(record.topic, record.partition, record.offset, record.timestamp)
+    named = events_by_name(said, place, refolded.batch.events)
     report.users.add(said.user_key)
     report.n_events += len(folded.applied)
     for applied in folded.applied:
         yield _row(refolded.batch.user_id, applied, named[applied.event_id], record.timestamp)
-
-
-def _by_name(said: Validated, record: LogRecord, events: Iterable[Event]) -> dict[str, Event]:
-    """Return a record's events by event_id; of those that share one, the first counted."""
-    place = Place(record.topic, record.partition, record.offset, record.timestamp)
-    refused = {rejected.index for rejected in said.rejected}
-    named: dict[str, Event] = {}
-    for index, event in enumerate(events):
-        if index not in refused and declared_actions()[event.action].history:
-            named.setdefault(event.event_id or name_event(place, index), event)
-    return named
 
 
 def _row(user_id: str, applied: FoldEvent, event: Event, accepted_ms: int) -> dict[str, object]:

@@ -18,6 +18,7 @@ from protos.history import Folded, FoldEvent, erase, fold
 from protos.rec.v1.events_pb2 import EventBatch, Origin
 from protos.rec.v1.interests_pb2 import SeenSegment
 from protos.segments import NO_CODEBOOK, Segment
+from stream.attribution import Attribution
 from stream.catalogue import Catalogue
 from stream.metrics import WorkerMetrics
 from stream.outbox import Outbox, Outgoing
@@ -82,6 +83,7 @@ class Folder:
         # Counted here and handed to Prometheus a step at a time: its locks cost as much as a fold.
         self._records: Counter[str] = Counter()
         self._events: Counter[str] = Counter()
+        self._attribution = Attribution()
 
     def apply(self, partition: Partition, trending: Trending, record: LogRecord) -> int:
         """Apply a record that `Partition.arrive` let through; return how many events it had."""
@@ -146,6 +148,9 @@ class Folder:
         for index, segment in folded.closed:
             self._close(partition, user, said.tenant, batch.user_id, index, segment)
         self._count_folded(folded)
+        if folded.is_new and any(event.recommendation_id for event in batch.events):
+            place = Place(record.topic, record.partition, record.offset, record.timestamp)
+            self._attribution.count(said, place, batch.events, folded.applied)
         return folded.is_new
 
     def _trend(
@@ -246,6 +251,7 @@ class Folder:
             for outcome, n in counted.items():
                 metric.labels(outcome).inc(n)
             counted.clear()
+        self._attribution.report(self._metrics.attributed)
 
 
 def seen_key(user_key: bytes, index: int) -> bytes:

@@ -28,6 +28,13 @@ class WorkerMetrics:
         self.events = counter(
             "events", "Events: applied, duplicate, erased, rejected, impression, late", "outcome"
         )
+        self.attributed = counter(
+            "attributed_events",
+            "Events that counted and carry a recommendation_id",
+            "scenario",
+            "variant",
+            "action",
+        )
         self.dead_letters = counter("dead_letters", "Dead letters by reason", "reason")
         self.erasures = counter("erasures", "Users erased")
         self.rereads = counter("rereads", "Times that a gap in offsets was read again")

@@ -8,14 +8,14 @@ One bad event goes to the dead letters alone, and its siblings apply. What canno
 names no user, goes there whole: there is nobody whose offsets it could move.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
-from protos.actions import Action
+from protos.actions import Action, declared_actions
 from protos.errors import InvalidInput
 from protos.history import FoldEvent
 from protos.keys import (
@@ -74,6 +74,11 @@ class Validated:
     rejected: tuple[Rejected, ...] = ()
     n_impressions: int = 0
     is_erasure: bool = False
+
+    @property
+    def refused(self) -> set[int | None]:
+        """Which events of the record are dead letters."""
+        return {rejected.index for rejected in self.rejected}
 
 
 class RefusedEvent(Exception):
@@ -186,6 +191,16 @@ def _fold_event(
         return None
     hashes = event_hash(event_id), _item_hash(tenant, item_id)
     return FoldEvent(event_id, hashes[0], item_id, hashes[1], action.code, time_ms)
+
+
+def events_by_name(said: Validated, place: Place, events: Iterable[Event]) -> dict[str, Event]:
+    """Return the events of a record that a history may have, by event_id; of those that share one,
+    the first counted."""
+    refused, named = said.refused, dict[str, Event]()
+    for index, event in enumerate(events):
+        if index not in refused and declared_actions()[event.action].history:
+            named.setdefault(event.event_id or name_event(place, index), event)
+    return named
 
 
 def name_event(place: Place, index: int) -> str:

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import CollectorRegistry
 
+from infra.attribution import N_PAIRS
 from infra.kafka_topics import Topics, user_partition
 from protos.actions import declared_actions
 from protos.history import Shape
@@ -201,3 +202,66 @@ def test_counts_reach_prometheus_a_step_at_a_time(world):
 
     outcomes = ("applied", "duplicate", "impression", "rejected")
     assert [count(outcome) for outcome in outcomes] == [1, 1, 1, 1]
+
+
+def attributed(world):
+    """Return what Prometheus has of recommended events, by (scenario, variant, action)."""
+    world.folder.report()
+    world.folder.report()  # what was handed over is not handed over again
+    samples = world.metrics.attributed.collect()[0].samples
+    return {
+        tuple(one.labels[name] for name in ("scenario", "variant", "action")): one.value
+        for one in samples
+        if one.name.endswith("_total")
+    }
+
+
+def recommended(event_id="", **fields):
+    said = {"recommendation_id": "r1", "scenario": "home", "variant": "b"}
+    return event(event_id, **said | fields)
+
+
+def test_events_that_a_recommendation_led_to_are_counted_by_its_scenario_and_variant(world):
+    world.apply(recommended("a"), recommended("b", action="purchase"), event("c", scenario="home"))
+    world.apply(recommended("d", scenario="", variant=""), recommended("e"))
+
+    assert attributed(world) == {
+        ("home", "b", "click"): 2,
+        ("home", "b", "purchase"): 1,
+        ("none", "none", "click"): 1,
+    }
+
+
+def test_a_recommended_event_counts_once_however_often_it_comes(world):
+    world.apply(recommended("a"), recommended("a", variant="c"), recommended("x", action="stare"))
+    world.apply(recommended("a"))
+    world.offset = 0
+    world.apply(recommended("new name, old record"))
+
+    assert attributed(world) == {("home", "b", "click"): 1}
+
+
+def test_recommended_impressions_count_once_a_record(world):
+    seen = recommended(action="impression")
+    world.apply(seen, seen, recommended(action="impression", item_id=""), recommended("a"))
+    world.offset = 0
+    world.apply(seen)
+
+    assert attributed(world) == {("home", "b", "impression"): 2, ("home", "b", "click"): 1}
+
+
+def test_events_from_before_an_erasure_are_not_counted(world):
+    world.apply(erase=Erasure())
+    world.apply(recommended("a"))
+
+    assert attributed(world) == {}
+
+
+def test_a_flood_of_scenarios_makes_no_more_than_the_bound_of_series(world):
+    for number in range(300):
+        world.apply(recommended(f"e{number}", scenario=f"forged{number}"))
+    world.apply(recommended("long", scenario="x" * 200))
+
+    found = attributed(world)
+    assert len(found) == N_PAIRS + 1
+    assert found["other", "other", "click"] == 301 - N_PAIRS
