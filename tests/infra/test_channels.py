@@ -34,6 +34,8 @@ class Echo(RecommendServiceServicer):
     async def StreamFeed(self, request, context):
         sent = dict(context.invocation_metadata())
         yield StreamFeedResponse()
+        if request.min_interval_ms:
+            await asyncio.sleep(10)
         if "authorization" not in sent:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED)
 
@@ -56,8 +58,8 @@ async def serving(doors, **options):
         await server.stop(grace_s=0)
 
 
-async def ask(address, doors, **fields):
-    async with aio_channel(address, doors=DoorSettings(**doors)) as channel:
+async def ask(address, doors, options=(), **fields):
+    async with aio_channel(address, options, DoorSettings(**doors)) as channel:
         stub = RecommendServiceStub(channel)
         return (await stub.GetUser(GetUserRequest(**fields), timeout=5)).user_id
 
@@ -183,3 +185,33 @@ async def test_a_client_does_not_take_a_message_too_large_for_a_busy_server():
 
     assert type(error) is InvalidInput
     assert not error.retryable
+
+
+async def test_calls_beyond_what_a_process_takes_are_refused(monkeypatch):
+    monkeypatch.setattr("infra.grpc_server.MAX_CALLS", 1)
+    async with serving({}) as address, aio_channel(address) as channel:
+        stub = RecommendServiceStub(channel)
+        open_feed = stub.StreamFeed(StreamFeedRequest(min_interval_ms=1), timeout=9)
+        await open_feed.read()
+        error = await refusal(address, {})
+        open_feed.cancel()
+
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_connection_carries_so_many_calls_and_another_one_more(monkeypatch):
+    monkeypatch.setattr("infra.grpc_server.MAX_CALLS_A_CONNECTION", 1)
+    async with serving({}) as address, aio_channel(address) as channel:
+        stub = RecommendServiceStub(channel)
+        open_feed = stub.StreamFeed(StreamFeedRequest(min_interval_ms=1), timeout=9)
+        await open_feed.read()
+        with pytest.raises(grpc.aio.AioRpcError) as waited:
+            await stub.GetUser(GetUserRequest(), timeout=0.3)
+        # Channels of the same address and options share a connection.
+        other = await ask(
+            address, {"api_key": "k"}, options=(("grpc.use_local_subchannel_pool", 1),)
+        )
+        open_feed.cancel()
+
+    assert waited.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert other == "Bearer k"

@@ -185,6 +185,7 @@ async def test_what_the_topics_say_reaches_the_reader(feeder, milvus, tmp_path):
             await _pushed_when_interests_change(stub, feeder)
             await _receipts(stub, feeder)
             await _items_come_and_go(stub, feeder)
+            await _too_large(stub)
 
         assert replica.stop() == 0, replica.log()
 
@@ -194,6 +195,13 @@ async def _personal_and_trending(stub):
     assert (ids(feed), feed.source) == (["x0", "x1"], Source.SOURCE_REFINED), feed
     stranger = await recommend(stub, user_id="stranger")
     assert (ids(stranger), stranger.source) == (["x2", "y2"], Source.SOURCE_TRENDING)
+
+
+async def _too_large(stub):
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await recommend(stub, exclude_item_ids=["i" * 256] * 17_000)  # 4.4 MB
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert await recommend(stub, exclude_item_ids=["i" * 256] * 10_000)  # as many as are allowed
 
 
 async def _pushed_when_interests_change(stub, feeder):
