@@ -32,6 +32,11 @@ def keep_or_clear(store: Store, bootstrap: str, topics: list[str]) -> None:
     store.put(META, _CLUSTER, cluster_id.encode())
 
 
+def cluster_of(store: Store) -> bytes:
+    """Return the name of the Kafka cluster that the store was filled from."""
+    return store.get(META, _CLUSTER) or b""
+
+
 def _mismatch(store: Store, bootstrap: str, cluster_id: str, topics: list[str]) -> str:
     known = store.get(META, _CLUSTER)
     if known is not None and known.decode() != cluster_id:

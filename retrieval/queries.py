@@ -37,8 +37,8 @@ class Query:
     seen_after_days: int = 0
     explain: bool = False
     filter: Filter | None = None
-    filter_bytes: int = 0
-    """Length of the text that the filter came from."""
+    hidden: frozenset[int] = frozenset()
+    """Short hashes of what was shown or excluded on pages before."""
     scenario: str = ""
     variant: str = ""
 
@@ -77,7 +77,6 @@ def checked_query(query: FeedQuery, catalogue: Catalogue) -> Query:
         seen_after_days=query.seen_after_days,
         explain=query.explain,
         filter=checked_filter(query.filter, tenant, catalogue),
-        filter_bytes=len(query.filter.encode()),
         scenario=checked_tag(query.scenario, "scenario"),
         variant=checked_tag(query.variant, "variant"),
     )

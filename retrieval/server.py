@@ -29,8 +29,9 @@ from retrieval.milvus.index import ItemIndex
 from retrieval.milvus.writer import ItemWriter
 from retrieval.new_items import NewItems
 from retrieval.open_feeds import KafkaNotes, OpenFeeds
+from retrieval.pages import PageTokens
 from retrieval.personal import PersonalFeeds
-from retrieval.provenance import keep_or_clear
+from retrieval.provenance import cluster_of, keep_or_clear
 from retrieval.receipts import KafkaLogEnd, Receipts
 from retrieval.recommend import Recommender
 from retrieval.service import MAX_REQUEST_BYTES, Limits, RecommendServicer, recommend_service
@@ -135,6 +136,7 @@ class Replica:
             Receipts(self._users, self._changes, self._log_end),
             self._changes,
             self._open_feeds,
+            PageTokens(self._page_secret()),
             Limits(
                 settings.default_deadline_ms / 1000,
                 settings.max_in_flight,
@@ -142,6 +144,10 @@ class Replica:
                 self._shared.n_partitions,
             ),
         )
+
+    def _page_secret(self) -> bytes:
+        given = self._settings.page_secret.get_secret_value().encode()
+        return given or cluster_of(self._store) + self._shared.topic_prefix.encode()
 
     def _followers(self) -> list[Follower]:
         topics, users = self._topics, self._users

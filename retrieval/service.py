@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc.aio
 
@@ -15,6 +15,7 @@ from protos.rec.v1.interests_pb2 import UserInterests
 from protos.rec.v1.items_pb2 import Item
 from protos.rec.v1.recommend_pb2 import (
     Feed,
+    FeedQuery,
     GetUserRequest,
     GetUserResponse,
     InterestView,
@@ -46,7 +47,7 @@ from retrieval.interests import Known, UserCache, user_key
 from retrieval.live import LiveFeed
 from retrieval.measures import OPEN_FEEDS, OVERLOADED, Impressions
 from retrieval.open_feeds import OpenFeeds
-from retrieval.pages import Page, Pages
+from retrieval.pages import PageTokens
 from retrieval.queries import (
     Query,
     checked_categories,
@@ -89,11 +90,12 @@ class RecommendServicer(RecommendServiceServicer):
         receipts: Receipts,
         changes: Changes,
         open_feeds: OpenFeeds,
+        pages: PageTokens,
         limits: Limits,
     ) -> None:
         self._users, self._catalogue, self._recommender = users, catalogue, recommender
         self._receipts, self._changes, self._open_feeds = receipts, changes, open_feeds
-        self._limits, self._pages, self._impressions = limits, Pages(), Impressions()
+        self._limits, self._pages, self._impressions = limits, pages, Impressions()
         self._n_in_flight = 0
         self._closing = asyncio.Event()
         self._open_keys: dict[bytes, int] = {}
@@ -111,19 +113,23 @@ class RecommendServicer(RecommendServiceServicer):
         if not includes:
             _mark_stale(answer.feed)
         self._impressions.count(query.scenario, query.variant, len(answer.feed.items))
-        return RecommendResponse(feed=self._paged(answer.feed, query))
+        return RecommendResponse(feed=self._begun(answer.feed, request.query))
 
     async def RecommendNext(
         self, request: RecommendNextRequest, context: Context
     ) -> RecommendNextResponse:
         tenant = checked_tenant(request.tenant)
-        page = self._pages.find(request.page_token, tenant, request.user_id)
-        query = page.next_query(checked_n(request.n))
+        page = self._pages.read(request.page_token, tenant, request.user_id)
+        query = checked_query(page.query, self._catalogue)
+        query = replace(query, n=checked_n(request.n), hidden=page.hidden)
         with self._admitted():
             answer = await self._recommender.feed(query, self._deadline(context))
-        answer.feed.recommendation_id = page.recommendation_id
-        self._impressions.count(query.scenario, query.variant, len(answer.feed.items))
-        return RecommendNextResponse(feed=self._paged(answer.feed, page.query, page.shown))
+        feed = answer.feed
+        feed.recommendation_id = page.recommendation_id
+        self._impressions.count(query.scenario, query.variant, len(feed.items))
+        if feed.items:
+            feed.next_page_token = self._pages.next(page, _ids(feed))
+        return RecommendNextResponse(feed=feed)
 
     async def StreamFeed(
         self, request: StreamFeedRequest, context: Context
@@ -145,10 +151,10 @@ class RecommendServicer(RecommendServiceServicer):
         with self._counted(query):
             async for push in feed.pushes(self._closing):
                 if push.HasField("feed"):
-                    shown = {item.item_id for item in push.feed.items}
+                    shown = set(_ids(push.feed))
                     self._impressions.count(query.scenario, query.variant, len(shown - before))
                     before = shown
-                    self._paged(push.feed, query)
+                    self._begun(push.feed, request.query)
                 yield push
 
     async def PreviewFeed(
@@ -257,10 +263,10 @@ class RecommendServicer(RecommendServiceServicer):
             if self._open_keys[key] == 0:
                 del self._open_keys[key]
 
-    def _paged(self, feed: Feed, query: Query, shown: frozenset[str] = frozenset()) -> Feed:
+    def _begun(self, feed: Feed, query: FeedQuery) -> Feed:
+        """Let RecommendNext continue a feed."""
         if feed.items:
-            shown = shown | {item.item_id for item in feed.items}
-            feed.next_page_token = self._pages.remember(Page(feed.recommendation_id, query, shown))
+            feed.next_page_token = self._pages.first(feed.recommendation_id, query, _ids(feed))
         return feed
 
     async def _views(self, known: Known, n: int, context: Context) -> list[InterestView]:
@@ -292,6 +298,10 @@ def recommend_service(servicer: RecommendServicer) -> Service:
     return Service(
         SERVICE_NAME, lambda server: add_RecommendServiceServicer_to_server(servicer, server)
     )
+
+
+def _ids(feed: Feed) -> list[str]:
+    return [item.item_id for item in feed.items]
 
 
 def _mark_stale(feed: Feed) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
 
 from infra.settings import Port, settings_config
@@ -29,6 +29,10 @@ class RetrievalSettings(BaseSettings):
     """Of a feed's places, that new items have at least."""
     new_item_days: Annotated[int, Field(ge=0, le=3650)] = 7
     """How long after its created_at_ms an item is new; 0: none is."""
+    page_secret: SecretStr = SecretStr("")
+    """Signs page tokens; the same for all replicas. Empty: the name of the Kafka cluster and the
+    topic prefix, which keeps tokens of different Freshets apart, but is no secret. A forged token
+    lets its maker ask what Recommend would answer anyway."""
     max_in_flight: Annotated[int, Field(ge=1)] = 512
     """Requests at work; more are answered RESOURCE_EXHAUSTED."""
     max_open_feeds: Annotated[int, Field(ge=1)] = 10_000

@@ -28,20 +28,21 @@ class Showable:
         """Estimate how many items the user's past takes out."""
         n_seen = 0 if self._policy.allowed else len(self._closed.hashes)
         n_open = 0 if self._policy.allowed else len(self._state.open_segment_hashes) // 4
-        return n_seen + n_open + len(self._query.excluded)
+        return n_seen + n_open + len(self._query.excluded) + len(self._query.hidden)
 
     def keep(self, keys: Sequence[bytes]) -> list[CatalogueItem]:
         """Return the items of these keys (tenant/item) that may be shown, in their order."""
-        is_wanted, excluded = self._is_wanted, self._query.excluded
+        is_wanted, excluded, hidden = self._is_wanted, self._query.excluded, self._query.hidden
         items = [
             item
             for item in self._catalogue.get_many(keys)
-            if item is not None and item.item_id not in excluded and is_wanted(item)
+            if item is not None
+            and item.item_id not in excluded
+            and item.short_hash not in hidden
+            and is_wanted(item)
         ]
         if self._policy.allowed:
             return items
         hashes = np.fromiter((item.short_hash for item in items), np.uint32, len(items))
-        hidden = seen_mask(hashes, self._closed, self._state, self._policy)
-        return [
-            item for item, is_hidden in zip(items, hidden.tolist(), strict=True) if not is_hidden
-        ]
+        are_seen = seen_mask(hashes, self._closed, self._state, self._policy)
+        return [item for item, is_seen in zip(items, are_seen.tolist(), strict=True) if not is_seen]

@@ -30,6 +30,7 @@ from retrieval.milvus.client import MissingCollection, WrongDimension
 from retrieval.milvus.wire import Hits
 from retrieval.new_items import NewItems
 from retrieval.open_feeds import OpenFeeds
+from retrieval.pages import PageTokens
 from retrieval.personal import PersonalFeeds
 from retrieval.receipts import Receipts
 from retrieval.recommend import Recommender
@@ -210,6 +211,7 @@ class World:
             self.receipts,
             self.changes,
             self.open_feeds,
+            PageTokens(b"a secret"),
             Limits(n_partitions=N_PARTITIONS, **limits),
         )
         self._offsets = 0
