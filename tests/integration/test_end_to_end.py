@@ -199,3 +199,25 @@ def test_the_page_is_served(stack):
 
     assert page.status == 200
     assert "<title>" in body
+
+
+async def test_an_erased_user_is_unknown_once_the_wait_for_it_ends(stack, busy_user):
+    said = await asyncio.to_thread(
+        freshet, the_state(), "users", "erase", busy_user, "--yes", "--wait", "--json"
+    )
+
+    (receipt,) = json.loads(said)
+    assert (receipt["user_id"], receipt["applied"]) == (busy_user, True)
+    async with channel_to(stack.retrieval) as channel:
+        stub = recommend_pb2_grpc.RecommendServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.GetUser(recommend_pb2.GetUserRequest(user_id=busy_user), timeout=10)
+    assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_the_catalogue_goes_into_a_file(stack, tmp_path):
+    said = await asyncio.to_thread(
+        freshet, the_state(), "items", "export", str(tmp_path / "items.parquet"), "--json"
+    )
+
+    assert json.loads(said)["n_items"] == 1_682  # of MovieLens-100K
