@@ -232,3 +232,25 @@ async def test_a_click_on_the_page_changes_the_feed_before_the_eye(
     # Said, not judged: timings never decide a test.
     record_property("click_to_feed", words)
     print(f"page: {words}")
+
+
+async def test_an_erased_user_is_unknown_once_the_wait_for_it_ends(stack, busy_user):
+    said = await asyncio.to_thread(
+        freshet, the_state(), "users", "erase", busy_user, "--yes", "--wait", "--json"
+    )
+
+    (receipt,) = json.loads(said)
+    assert (receipt["user_id"], receipt["applied"]) == (busy_user, True)
+    async with aio_channel(stack.retrieval) as channel:
+        stub = recommend_pb2_grpc.RecommendServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.GetUser(recommend_pb2.GetUserRequest(user_id=busy_user), timeout=10)
+    assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_the_catalogue_goes_into_a_file(stack, tmp_path):
+    said = await asyncio.to_thread(
+        freshet, the_state(), "items", "export", str(tmp_path / "items.parquet"), "--json"
+    )
+
+    assert json.loads(said)["n_items"] == 1_682  # of MovieLens-100K

@@ -40,8 +40,15 @@ def recommender():
     return Applied()
 
 
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch):
+    """A test that names no server reaches none: one may well listen on the default address."""
+    for name in ("GATEWAY", "RETRIEVAL", "KAFKA_BOOTSTRAP"):
+        monkeypatch.setenv(f"FRESHET_{name}", "127.0.0.1:1")
+
+
 @pytest.fixture
-async def writer(monkeypatch, recommender):
+async def writer(nowhere, monkeypatch, recommender):
     writer = FakeWriter()
     services = build_services(
         Producer(writer), ItemPublisher(writer), GatewayMetrics(CollectorRegistry()), limit_s=5.0

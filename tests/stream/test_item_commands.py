@@ -22,8 +22,15 @@ from stream.validity import MAX_ITEM_BYTES, MAX_ITEMS
 from tests.stream.fake_writer import FakeWriter
 
 
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch):
+    """A test that names no server reaches none: one may well listen on the default address."""
+    for name in ("GATEWAY", "RETRIEVAL", "KAFKA_BOOTSTRAP"):
+        monkeypatch.setenv(f"FRESHET_{name}", "127.0.0.1:1")
+
+
 @pytest.fixture
-async def writer(monkeypatch):
+async def writer(nowhere, monkeypatch):
     writer = FakeWriter()
     services = build_services(
         Producer(writer), ItemPublisher(writer), GatewayMetrics(CollectorRegistry()), limit_s=5.0
