@@ -11,7 +11,7 @@ from tests.browser import a_browser, a_page
 from tests.retrieval.page_world import feed_of, film, page_world, person
 from tests.retrieval.test_web import EVIL
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 EVIL_NAME = "<b onclick=alert(1)>&amp;"
@@ -209,6 +209,7 @@ async def test_a_degraded_feed_says_why(world, page):
     world.recommender.push(feed_of([film("alien")], source=Source.SOURCE_LAST_KNOWN, reason=reason))
 
     await expect(page.locator("#degraded")).to_have_text(f"{reason.capitalize()}.")
+    await expect(page.locator("#degraded")).to_be_visible()
     await expect(page.locator("#source")).to_have_text("from last known interests")
 
 
@@ -263,6 +264,15 @@ async def test_escape_leaves_the_picker_with_nothing_changed(page):
 
     await expect(picker).to_have_value("ada")
     assert await page.title() == "ada · Freshet"
+
+
+async def test_a_name_that_was_begun_and_left_gives_way_to_the_user_who_is_shown(page):
+    picker = page.get_by_role("combobox", name="User")
+    await picker.fill("bo")
+
+    await page.keyboard.press("Tab")
+
+    await expect(picker).to_have_value("ada")
 
 
 async def test_back_returns_to_the_user_before_and_an_address_leads_to_its_user(world, page):
@@ -400,7 +410,9 @@ async def test_a_tab_that_nobody_looks_at_gives_its_connection_back_until_it_is_
         await page.goto(world.at("ada"))
         await expect(page.locator(".item")).to_have_count(3)
         await set_hidden(page, True)
-        await page.clock.run_for(65_000)
+        await page.clock.run_for(50_000)
+        await hear_a_beat(page, world)
+        await page.clock.run_for(15_000)
         await expect(page.locator("#link")).to_have_text("paused")
         await streams(world, 0)
 
@@ -408,6 +420,11 @@ async def test_a_tab_that_nobody_looks_at_gives_its_connection_back_until_it_is_
 
         await expect(page.locator("#link")).to_have_text("live")
         await streams(world, 1)
+
+
+async def hear_a_beat(page, world):
+    world.recommender.push(feed_of([film("network")]))
+    await expect(page.locator("#feed .title")).to_have_text(["Network"])
 
 
 async def set_hidden(page, is_hidden):
