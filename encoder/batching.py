@@ -72,8 +72,8 @@ class Batcher(Generic[In, Ready, Out]):
     def __init__(
         self,
         lane: str,
-        prepare: Callable[[Sequence[In]], Sequence[Ready]],
-        compute: Callable[[Sequence[Ready]], Sequence[Out]],
+        prepare: Callable[[Sequence[In]], Ready],
+        compute: Callable[[Ready], Sequence[Out]],
         thread: LaneThread,
         *,
         max_tokens: int,

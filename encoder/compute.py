@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from encoder.bundle import Bundle
 from encoder.caches import BlockCache, ItemCache, ItemKey, KnownItem
 from encoder.codebook import Floats
-from encoder.engine import EncodedItems, Engine, UserInput, UserOutput
+from encoder.engine import EncodedItems, Engine, Planned, UserOutput
 from encoder.items import NO_VECTOR
+from encoder.plan import UserInput
 from encoder.segment_rows import Memory
 from encoder.states import CheckedState, Known, Versions, check_state, invalid
 from protos.keys import text_digest
@@ -56,6 +57,14 @@ class UserJob:
         n_segments = sum(block.HasField("segment") for block in state.blocks)
         n_items = 0 if self.is_light else len(state.recent)
         return max(1, min(segment_size, n_open)) + n_segments * segment_size + n_items
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedUsers:
+    checked: Sequence[CheckedState | UserResult]
+    """What is to compute of each, or the answer that says why it cannot be."""
+    ready: Planned | None
+    """None when nothing is."""
 
 
 class Compute:
@@ -103,25 +112,31 @@ class Compute:
         found = {name: self._items.newest(*name) for name in names}
         return {name: item for name, item in found.items() if item is not None}
 
-    def check(self, jobs: Sequence[UserJob]) -> list[CheckedState | UserResult]:
-        """Return the states ready to compute; of one that is not, the answer that says why."""
-        return [self._checked(job) for job in jobs]
+    def plan(self, jobs: Sequence[UserJob]) -> "PlannedUsers":
+        """Check users and plan what is to compute; a state that cannot be computed is refused
+        alone. `refresh` must follow, and nothing between."""
+        checked = [self._checked(job) for job in jobs]
+        users = [one.user for one in checked if isinstance(one, CheckedState)]
+        return PlannedUsers(checked, self._engine.plan(users) if users else None)
 
-    def refresh(self, checked: Sequence[CheckedState | UserResult]) -> list[UserResult]:
-        """Answer users who were checked just now; a state that cannot be computed is refused
-        alone."""
-        ready = [one for one in checked if isinstance(one, CheckedState)]
-        outputs = iter(self._engine.refresh([one.user for one in ready]) if ready else ())
+    def refresh(self, planned: "PlannedUsers") -> list[UserResult]:
+        """Answer users."""
+        outputs = iter(self._engine.run(planned.ready) if planned.ready else ())
         return [
             self._answer(one, next(outputs)) if isinstance(one, CheckedState) else one
-            for one in checked
+            for one in planned.checked
         ]
 
-    def session(self, users: Sequence[UserInput]) -> list[Interests]:
-        outputs = self._engine.refresh(users)
+    def plan_sessions(self, users: Sequence[UserInput]) -> Planned:
+        """As `plan`; `sessions` must follow."""
+        return self._engine.plan(users)
+
+    def sessions(self, planned: Planned) -> list[Interests]:
+        """Answer sessions, which nobody remembers."""
+        outputs = self._engine.run(planned)
         return [
             self._interests(output, refine=user.refine)
-            for user, output in zip(users, outputs, strict=True)
+            for user, output in zip(planned.users, outputs, strict=True)
         ]
 
     def is_due(self) -> bool:

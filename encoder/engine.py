@@ -9,7 +9,6 @@ and blocks live above it (encoder/worker.py).
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -19,41 +18,14 @@ from encoder.bundle import Bundle
 from encoder.codebook import Codes, Floats
 from encoder.config import ModelConfig
 from encoder.items import NO_VECTOR, ItemState, ItemStates, ItemTower
+from encoder.light import Rows
 from encoder.passes import Compiling, Found, Route, light_routes, llm_routes
+from encoder.past import Past
+from encoder.plan import Plan, UserInput
 from encoder.segment_rows import Memory, Row, as_tensors, no_block
 from encoder.texts import item_tokens
-from encoder.user_slots import Kept, UserName, UserSlots
+from encoder.user_slots import Kept, UserSlots
 from encoder.window_rows import WindowRow, as_windows
-from protos.segments import Columns
-
-
-@dataclass(frozen=True, slots=True)
-class UserInput:
-    """A checked state of one user."""
-
-    blocks: Sequence[Memory | Columns]
-    """The newest closed segments, oldest first: memory, or the segment to make it from."""
-    open_segment: Columns
-    window: Sequence[ItemState]
-    """The window of recent items, oldest first; not read when `refine` is False."""
-    refine: bool
-    digests: Sequence[bytes] = ()
-    """Of the blocks, where the user has a name."""
-    name: UserName | None = None
-    """Under which something may be kept for the next call."""
-    n_out: int = 0
-    """How many items fall out of the window with the next event."""
-
-    @property
-    def n_tokens(self) -> int:
-        """How many events and items there are at most to compute."""
-        segments = [block for block in self.blocks if isinstance(block, Columns)]
-        events = len(self.open_segment.actions) + sum(len(s.actions) for s in segments)
-        return max(1, events) + (len(self.window) if self.refine else 0)
-
-    def digests_before(self, place: int, n_blocks: int) -> Sequence[bytes]:
-        """Return the digests of the blocks that the segment at a place reads, oldest first."""
-        return self.digests[max(0, place - n_blocks) : place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +103,35 @@ class Engine:
         """Return the state of an item whose text nobody has: [ITEM] alone, no vector."""
         return self.encode_items([""], [NO_VECTOR]).states[0]
 
-    @torch.inference_mode()
     def refresh(self, users: Sequence[UserInput]) -> list[UserOutput]:
         """Compute interests of a batch of users; every user has at least one event.
 
         Numbers that are not finite come out where blocks hold too great ones, and are not kept.
         """
+        return self.run(self.plan(users))
+
+    @torch.inference_mode()
+    def plan(self, users: Sequence[UserInput]) -> "Planned":
+        """Do what Python does of `refresh` before the first pass; `run` must follow, and nothing of
+        these users between."""
         held = self._users.take([user.name for user in users])
         try:
-            outputs = self._refresh(users, held)
+            plan = Plan(users, held, self.config.n_blocks, self._fillers)
+            groups = self._light.groups([row.n_new for row in plan.open_rows])
+            passes = [self._light_pass(plan.open_rows, places, route) for places, route in groups]
+            results = _Results(len(users), self.config, self.device)
+            return Planned(users, held, plan, plan.bank(self.device), passes, results)
+        except BaseException:
+            self._users.drop(held)
+            raise
+
+    @torch.inference_mode()
+    def run(self, planned: "Planned") -> list[UserOutput]:
+        """Do the rest of `refresh`: first of all a pass, so that other threads have Python for
+        themselves. Even a small operation of torch gives it away, and who took it keeps it."""
+        users, held = planned.users, planned.held
+        try:
+            outputs = self._outputs(planned)
         except BaseException:
             self._users.drop(held)
             raise
@@ -176,12 +168,17 @@ class Engine:
         for name, kept, n_out in due:
             self._users.keep(name, replace(kept, items=kept.items[n_out:]))
 
-    def _refresh(self, users: Sequence[UserInput], held: Sequence[Kept]) -> list[UserOutput]:
-        plan = _Plan(users, held, self.config.n_blocks, self._fillers)
-        bank, memories = self._closed(plan)
-        results = _Results(len(users), self.config, self.device)
-        self._open(plan.open_rows, bank, results)
-        self._refine(users, held, results)
+    def _light_pass(self, rows: Sequence[Row], places: list[int], route: Route) -> "_LightPass":
+        some = [rows[place] for place in places]
+        tensors, past = as_tensors(some, self._users.segments, n_samples=1, padding=route.padding)
+        return _LightPass(places, route, tensors.to(self.device), past)
+
+    def _outputs(self, planned: "Planned") -> list[UserOutput]:
+        bank, memories = self._closed(planned.plan.closed_rows, planned.bank)
+        results = planned.results
+        for one in planned.light_passes:
+            results.put(one.places, one.route.compute(one.rows, bank, one.past))
+        self._refine(planned.users, planned.held, results)
         vectors = results.interests.cpu().numpy()
         weights = results.weight_logits.softmax(dim=-1).cpu().numpy()
         is_finite = np.isfinite(vectors).all(axis=(1, 2)) & np.isfinite(weights).all(axis=1)
@@ -192,29 +189,19 @@ class Engine:
                 [memories[row] for row in rows],
                 bool(is_finite[place]),
             )
-            for place, rows in enumerate(plan.closed_of)
+            for place, rows in enumerate(planned.plan.closed_of)
         ]
 
-    def _closed(self, plan: "_Plan") -> tuple[Tensor | None, Sequence[Memory]]:
+    def _closed(
+        self, closed_rows: Sequence[Row], bank: Tensor | None
+    ) -> tuple[Tensor | None, Sequence[Memory]]:
         """Return all blocks, and those of them that were made now."""
-        bank = None
-        if plan.stored:
-            joined = np.concatenate(plan.stored)  # np.stack takes three times as long
-            shape = (len(plan.stored), *plan.stored[0].shape)
-            bank = torch.from_numpy(joined.reshape(shape)).to(self.device)
-        if not plan.closed_rows:
+        if not closed_rows:
             return bank, ()
-        rows, past = as_tensors(plan.closed_rows, self._users.segments, n_samples=0)
+        rows, past = as_tensors(closed_rows, self._users.segments, n_samples=0)
         read = past if past.n_tokens else None
         made = self.bundle.model.light(rows.to(self.device), bank, read).memory
         return made if bank is None else torch.cat([bank, made]), made.cpu().numpy()
-
-    def _open(self, rows: Sequence[Row], bank: Tensor | None, results: "_Results") -> None:
-        pool = self._users.segments
-        for places, route in self._light.groups([row.n_new for row in rows]):
-            some = [rows[place] for place in places]
-            tensors, past = as_tensors(some, pool, n_samples=1, padding=route.padding)
-            results.put(places, route.compute(tensors.to(self.device), bank, past))
 
     def _refine(
         self, users: Sequence[UserInput], held: Sequence[Kept], results: "_Results"
@@ -240,6 +227,27 @@ class Engine:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _LightPass:
+    places: list[int]
+    """Of its rows' users."""
+    route: Route
+    rows: Rows
+    past: Past
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A batch of users, ready for the first pass."""
+
+    users: Sequence[UserInput]
+    held: Sequence[Kept]
+    plan: Plan
+    bank: Tensor | None
+    light_passes: Sequence[_LightPass]
+    results: "_Results"
+
+
 class _Results:
     """What comes of a batch of users."""
 
@@ -261,52 +269,3 @@ class _Results:
         if len(places) == len(self.interests):  # all of them, ascending
             return slice(None)
         return torch.tensor(places, device=self.interests.device)
-
-
-class _Plan:
-    """Rows of all users, and where the blocks that they read lie in the bank."""
-
-    def __init__(
-        self,
-        users: Sequence[UserInput],
-        held: Sequence[Kept],
-        n_blocks: int,
-        fillers: Sequence[Memory],
-    ) -> None:
-        """
-        Args:
-            fillers: blocks that stand first in the bank and that nobody reads.
-        """
-        self.stored: list[Memory] = list(fillers)
-        self.closed_rows: list[Row] = []
-        self.closed_of: list[range] = []
-        """Each user's among them."""
-        self.open_rows: list[Row] = []
-        made = [[isinstance(block, Columns) for block in user.blocks] for user in users]
-        n_stored = len(fillers) + sum([len(some) - sum(some) for some in made])
-        for user, kept, is_made in zip(users, held, made, strict=True):
-            first = len(self.closed_rows)
-            if any(is_made):
-                places = self._place_blocks(user, kept, n_stored, n_blocks)
-            else:
-                places = list(range(len(self.stored), len(self.stored) + len(user.blocks)))
-                self.stored.extend(cast(Sequence[Memory], user.blocks))
-            self.closed_of.append(range(first, len(self.closed_rows)))
-            prior = places[: -1 - n_blocks : -1]
-            n_past = kept.n_events(user.digests_before(len(places), n_blocks), user.open_segment)
-            self.open_rows.append(Row(user.open_segment, prior, kept.slot, n_past))
-
-    def _place_blocks(self, user: UserInput, kept: Kept, n_stored: int, n_blocks: int) -> list[int]:
-        """Return the places in the bank of a user's blocks, those that have to be made behind the
-        stored ones."""
-        places: list[int] = []
-        for index, block in enumerate(user.blocks):
-            if isinstance(block, Columns):
-                prior = places[: -1 - n_blocks : -1]
-                n_past = kept.n_events(user.digests_before(index, n_blocks), block)
-                places.append(n_stored + len(self.closed_rows))
-                self.closed_rows.append(Row(block, prior, kept.slot, n_past))
-            else:
-                places.append(len(self.stored))
-                self.stored.append(block)
-        return places

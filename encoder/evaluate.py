@@ -13,9 +13,10 @@ import torch
 from encoder.baselines import CoOccurrence, Popularity
 from encoder.bundle import Bundle
 from encoder.codebook import Floats
-from encoder.engine import Engine, UserInput
+from encoder.engine import Engine
 from encoder.histories import History, item_counts, lengths_of
 from encoder.items import ItemState, ItemStates
+from encoder.plan import UserInput
 from encoder.progress import OnCount, OnPart, named, uncounted, unheard
 from encoder.protocols import Protocol
 from encoder.ranking import (

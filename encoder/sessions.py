@@ -7,8 +7,8 @@ import numpy as np
 
 from encoder.caches import KnownItem
 from encoder.config import ModelConfig
-from encoder.engine import UserInput
 from encoder.items import ItemState
+from encoder.plan import UserInput
 from protos.history import quantise_gap
 from protos.segments import Columns
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from encoder.caches import BlockCache, ItemCache, ItemKey, KnownItem
 from encoder.config import ModelConfig
-from encoder.engine import UserInput
 from encoder.items import ItemState
+from encoder.plan import UserInput
 from encoder.segment_rows import Memory
 from protos.actions import actions_by_code
 from protos.errors import InvalidInput, VersionMismatch

@@ -12,19 +12,20 @@ import torch
 from encoder.batching import Batcher
 from encoder.bundle import Bundle
 from encoder.caches import BlockCache, ItemCache, ItemKey, KnownItem
-from encoder.compute import Compute, EncodedItem, NamedText, UserJob
-from encoder.engine import Engine, UserInput
+from encoder.compute import Compute, EncodedItem, NamedText, PlannedUsers, UserJob
+from encoder.engine import Engine, Planned
 from encoder.lane_thread import LaneThread
+from encoder.plan import UserInput
 from encoder.sessions import SessionStep, session_input
 from encoder.settings import EncoderSettings
-from encoder.states import CheckedState, Versions
+from encoder.states import Versions
 from encoder.user_slots import UserSlots
 from protos.rec.v1.encoder_pb2 import UserResult, UserState
 from protos.rec.v1.interests_pb2 import Interests
 
 MAX_ITEM_JOBS = 4096
 
-_Users: TypeAlias = Batcher[UserJob, CheckedState | UserResult, UserResult]
+_Users: TypeAlias = Batcher[UserJob, PlannedUsers, UserResult]
 
 
 class Worker:
@@ -64,12 +65,12 @@ class Worker:
             max_queued=settings.max_queued_users,
         )
         # Who asks for little waits for one batch of others at most.
-        self._light: _Users = lane("light", compute.check, compute.refresh)
-        self._refined: _Users = lane("refined", compute.check, compute.refresh, chores=compute)
-        self._sessions: Batcher[UserInput, UserInput, Interests] = lane(
-            "sessions", _as_they_are, compute.session
+        self._light: _Users = lane("light", compute.plan, compute.refresh)
+        self._refined: _Users = lane("refined", compute.plan, compute.refresh, chores=compute)
+        self._sessions: Batcher[UserInput, Planned, Interests] = lane(
+            "sessions", compute.plan_sessions, compute.sessions
         )
-        self._texts: Batcher[NamedText, NamedText, EncodedItem] = lane(
+        self._texts: Batcher[NamedText, Sequence[NamedText], EncodedItem] = lane(
             "items", _as_they_are, compute.encode, max_queued=MAX_ITEM_JOBS
         )
 

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from encoder.bundle import Bundle, load_bundle
-from encoder.engine import Engine, UserInput
+from encoder.engine import Engine
 from encoder.evaluate import Served
 from encoder.histories import History
+from encoder.plan import UserInput
 from infra.malloc import keep_freed_memory
 
 LEAST_S, LEAST_TIMES = 1.0, 5

@@ -18,8 +18,9 @@ import torch
 
 from encoder.bench.forward import whole_history
 from encoder.bundle import Bundle, load_bundle
-from encoder.engine import Engine, UserInput
+from encoder.engine import Engine
 from encoder.evaluate import Served
+from encoder.plan import UserInput
 from encoder.user_slots import UserSlots
 from infra.malloc import keep_freed_memory
 

@@ -153,7 +153,7 @@ def test_what_is_evaluated_is_what_a_worker_answers(bundle, tier):
     expected = Served(bundle).interests(histories, refine=tier == TIER_REFINED)
 
     for _ in range(2):  # from segments, then from blocks and slots
-        for result, vectors in zip(compute.refresh(compute.check(jobs)), expected, strict=True):
+        for result, vectors in zip(compute.refresh(compute.plan(jobs)), expected, strict=True):
             assert result.status == pb.RESULT_STATUS_OK, result.reason
             found = np.frombuffer(result.interests.vectors, "<f4").reshape(vectors.shape)
             np.testing.assert_allclose(found, vectors, **CLOSE_OVER_BLOCKS)

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from encoder.config import ModelConfig
-from encoder.engine import Engine, UserInput
+from encoder.engine import Engine
 from encoder.light import NO_BLOCK, Rows, visible_keys
 from encoder.past import Past
+from encoder.plan import UserInput
 from protos.segments import Columns
 from tests.encoder.tiny import CONFIG, deeper, make_bundle
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, MistralConfig, Qwen3Config
 
-from encoder.engine import Engine, UserInput
+from encoder.engine import Engine
+from encoder.plan import UserInput
 from encoder.segment_rows import alike
 from encoder.user_slots import Kept, UserSlots
 from tests.encoder.test_light import CLOSE_OVER_BLOCKS, random_segments, replace_length
@@ -287,14 +288,14 @@ def test_slots_of_those_who_fall_idle_during_a_batch_are_free_again(monkeypatch)
     engine = make_engine(n_bytes=slots_for(3), idle_s=0.05)
     users = [User(engine, seed) for seed in range(3)]
     engine.refresh([users[0].state(5)])
-    compute = engine._refresh
+    compute = engine._outputs
 
     def slowly(*inputs):
         time.sleep(0.1)
         return compute(*inputs)
 
     with monkeypatch.context() as patched:
-        patched.setattr(engine, "_refresh", slowly)
+        patched.setattr(engine, "_outputs", slowly)
         engine.refresh([users[1].state(5)])
 
     slots = [kept.slot for kept in engine._users.take([user.name for user in users])]

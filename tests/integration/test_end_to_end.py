@@ -2,19 +2,14 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import time
 import urllib.request
-from pathlib import Path
 
 import grpc
 import pytest
 from playwright.async_api import expect
 
 from infra.channels import aio_channel
-from infra.endpoints import Endpoints
 from infra.hops import hop_durations
 from infra.kafka_log import open_log
 from infra.kafka_topics import Topics
@@ -23,61 +18,9 @@ from protos.rec.v1 import events_pb2, recommend_pb2, recommend_pb2_grpc
 from stream.bench.worker_process import wait_for
 from stream.producer import Producer
 from tests.browser import a_browser, a_page
+from tests.integration.whole_stack import freshet
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-FRESHET = str(Path(sys.executable).with_name("freshet"))
-
-
-def freshet(state: Path, *words: str) -> str:
-    environment = os.environ | {"FRESHET_STATE": str(state)}
-    done = subprocess.run(
-        [FRESHET, *words], env=environment, capture_output=True, text=True, timeout=400, check=False
-    )
-    assert done.returncode == 0, f"freshet {' '.join(words)}:\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def the_state() -> Path:
-    return Path(os.environ["FRESHET_STATE"])
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory):
-    state = tmp_path_factory.mktemp("freshet") / ".freshet"
-    freshet(state, "data", "fetch", "ml-100k")
-    freshet(state, "train", "ml-100k", "--quick")
-    try:
-        freshet(state, "up", "--detach", "--owner", str(os.getpid()))
-        freshet(state, "replay", "ml-100k", "--flat-out", "--limit", "3000")
-        patch = pytest.MonkeyPatch()
-        patch.setenv("FRESHET_STATE", str(state))
-        yield Endpoints.load()
-        patch.undo()
-    finally:
-        freshet(state, "down", "--purge")
-
-
-@pytest.fixture
-def busy_user(stack):
-    """A user of the replayed data whose feed is refined and full."""
-
-    async def find() -> str:
-        async with aio_channel(stack.retrieval) as channel:
-            stub = recommend_pb2_grpc.RecommendServiceStub(channel)
-            deadline = time.monotonic() + 120
-            while time.monotonic() < deadline:
-                users = (await stub.ListUsers(recommend_pb2.ListUsersRequest(), timeout=10)).users
-                for user in sorted(users, key=lambda user: -user.n_events):
-                    query = recommend_pb2.FeedQuery(user_id=user.user_id, n=20)
-                    request = recommend_pb2.RecommendRequest(query=query)
-                    feed = (await stub.Recommend(request, timeout=10)).feed
-                    if feed.source == recommend_pb2.SOURCE_REFINED and len(feed.items) == 20:
-                        return user.user_id
-                await asyncio.sleep(0.5)
-        raise AssertionError("no user had a refined, full feed within two minutes")
-
-    return asyncio.run(find())
 
 
 async def test_an_event_by_the_sdk_changes_the_feed_that_is_watched(stack, busy_user):
@@ -120,12 +63,12 @@ async def test_the_next_call_after_an_event_sees_it(stack, busy_user):
     assert item_id not in [item.item_id for item in feed.items]
 
 
-async def test_time_travel_to_now_shows_the_feed_that_is_served(stack, busy_user):
+async def test_time_travel_to_now_shows_the_feed_that_is_served(stack, stack_state, busy_user):
     await asyncio.to_thread(wait_for_vectors, stack)
     for _ in range(5):  # until Milvus and the worker have the last vectors too
         receipt, served = await click_and_ask(stack, busy_user, "50")
         told = json.loads(
-            await asyncio.to_thread(freshet, the_state(), "user", busy_user, "--json")
+            await asyncio.to_thread(freshet, stack_state, "user", busy_user, "--json")
         )
         if [one["item_id"] for one in told["feed"]["items"]] == served:
             break
@@ -133,7 +76,7 @@ async def test_time_travel_to_now_shows_the_feed_that_is_served(stack, busy_user
         pytest.fail(f"the feed of the past is not the one that is served: {told} {served}")
     at = str(receipt.offset - 1)
     before = json.loads(
-        await asyncio.to_thread(freshet, the_state(), "user", busy_user, "--at", at, "--json")
+        await asyncio.to_thread(freshet, stack_state, "user", busy_user, "--at", at, "--json")
     )
 
     assert told["watermark"] == receipt.offset
@@ -234,9 +177,9 @@ async def test_a_click_on_the_page_changes_the_feed_before_the_eye(
     print(f"page: {words}")
 
 
-async def test_an_erased_user_is_unknown_once_the_wait_for_it_ends(stack, busy_user):
+async def test_an_erased_user_is_unknown_once_the_wait_for_it_ends(stack, stack_state, busy_user):
     said = await asyncio.to_thread(
-        freshet, the_state(), "users", "erase", busy_user, "--yes", "--wait", "--json"
+        freshet, stack_state, "users", "erase", busy_user, "--yes", "--wait", "--json"
     )
 
     (receipt,) = json.loads(said)
@@ -248,9 +191,9 @@ async def test_an_erased_user_is_unknown_once_the_wait_for_it_ends(stack, busy_u
     assert refused.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-async def test_the_catalogue_goes_into_a_file(stack, tmp_path):
+async def test_the_catalogue_goes_into_a_file(stack, stack_state, tmp_path):
     said = await asyncio.to_thread(
-        freshet, the_state(), "items", "export", str(tmp_path / "items.parquet"), "--json"
+        freshet, stack_state, "items", "export", str(tmp_path / "items.parquet"), "--json"
     )
 
     assert json.loads(said)["n_items"] == 1_682  # of MovieLens-100K

@@ -21,7 +21,13 @@ from infra.stack.ports import PortReservations
 from protos.keys import compose_key
 from protos.rec.v1.events_pb2 import Receipt
 from protos.rec.v1.interests_pb2 import Cause, Hop, OpenFeed, TrendingItem, TrendingList
-from protos.rec.v1.recommend_pb2 import FeedQuery, RecommendRequest, Source, StreamFeedRequest
+from protos.rec.v1.recommend_pb2 import (
+    FeedQuery,
+    RecommendNextRequest,
+    RecommendRequest,
+    Source,
+    StreamFeedRequest,
+)
 from protos.rec.v1.recommend_pb2_grpc import RecommendServiceStub
 from retrieval.milvus.writer import ItemWriter
 from tests.retrieval.retrieval_world import N_PARTITIONS, interests, item_vector, state, unit
@@ -71,7 +77,8 @@ class Feeder:
 class Replica:
     """A retrieval.server process."""
 
-    def __init__(self, bootstrap: str, milvus_uri: str, prefix: str, folder) -> None:
+    def __init__(self, bootstrap: str, milvus_uri: str, prefix: str, folder, settings) -> None:
+        folder.mkdir(exist_ok=True)
         self._log = folder / "retrieval.log"
         with PortReservations(uuid.uuid4().hex) as ports:
             self.address = f"127.0.0.1:{ports.choose('retrieval')}"
@@ -87,7 +94,7 @@ class Replica:
         with self._log.open("a") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "retrieval.server"],
-                env=os.environ | environment,
+                env=os.environ | environment | settings,
                 stdout=log,
                 stderr=log,
             )
@@ -127,8 +134,8 @@ def feeder(kafka_bootstrap, prefix):
 
 
 @contextmanager
-def replica_on(feeder, milvus_uri, folder):
-    replica = Replica(feeder.bootstrap, milvus_uri, feeder.topics.prefix, folder)
+def replica_on(feeder, milvus_uri, folder, **settings):
+    replica = Replica(feeder.bootstrap, milvus_uri, feeder.topics.prefix, folder, settings)
     try:
         yield replica
     finally:
@@ -319,3 +326,56 @@ async def test_a_milvus_that_lost_everything_is_filled_again(feeder, milvus, pre
             stub = RecommendServiceStub(channel)
 
             await until(lambda: recommend(stub), ["x0", "x1"])
+
+
+ROUND_ROBIN = (
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
+    ("grpc.max_reconnect_backoff_ms", 500),
+)
+
+
+@pytest.mark.slow
+async def test_two_replicas_behind_one_address_agree_and_one_alone_goes_on(
+    feeder, milvus, tmp_path
+):
+    fill(feeder)
+    feeder.user(caused(1, X))
+    with (
+        replica_on(feeder, milvus, tmp_path / "a") as one,
+        replica_on(feeder, milvus, tmp_path / "b", FRESHET_RETRIEVAL_INDEX="false") as other,
+    ):
+        for replica in (one, other):
+            async with grpc.aio.insecure_channel(replica.address) as channel:
+                await replica.ready(channel)
+        both = f"ipv4:{one.address},{other.address}"
+        async with grpc.aio.insecure_channel(both, options=ROUND_ROBIN) as channel:
+            stub = RecommendServiceStub(channel)
+            first = await recommend(stub, n=1)
+            pages = [await next_page(stub, first, 1) for _ in range(6)]
+            assert {tuple(ids(page)) for page in pages} == {("x1",)}
+            assert {page.recommendation_id for page in pages} == {first.recommendation_id}
+
+            feeder.user(caused(2, Y))
+            end, answers = time.monotonic() + 20, set()
+            while answers != {("y0", "y1")} and time.monotonic() < end:
+                answers = {tuple(ids(await recommend(stub))) for _ in range(6)}
+            assert answers == {("y0", "y1")}
+
+            other.stop(signal.SIGKILL)
+            survived = [await retried(lambda: recommend(stub)) for _ in range(6)]
+            assert {tuple(ids(feed)) for feed in survived} == {("y0", "y1")}
+
+
+async def next_page(stub, feed, n):
+    request = RecommendNextRequest(user_id="u", page_token=feed.next_page_token, n=n)
+    return (await stub.RecommendNext(request, timeout=5)).feed
+
+
+async def retried(call):
+    """Ask again once: a call that was under way when its server died is its caller's to repeat."""
+    try:
+        return await call()
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            raise
+        return await call()
