@@ -37,10 +37,16 @@ class LiveFeed:
         *,
         min_interval_s: float = 0.0,
         heartbeat_s: float = HEARTBEAT_S,
+        resume_token: str = "",
     ) -> None:
+        """
+        Args:
+            resume_token: of the push that the caller still shows; "" for none.
+        """
         self._query, self._users, self._recommender = query, users, recommender
         self._changes = changes
         self._min_interval_s, self._heartbeat_s = min_interval_s, heartbeat_s
+        self._resume_token = resume_token
         self._sequence = 0
         self._order: tuple[int, int, int, int] | None = None
         self._last: Feed | None = None
@@ -52,11 +58,11 @@ class LiveFeed:
             self._changes.watch(user_key(tenant, user_id)) as news,
             self._changes.watch(trending_key(tenant)) as trend,
         ):
-            has_news = True
+            has_news = not self._resumes()
             while not closing.is_set():
                 news.clear()
                 trend.clear()
-                push = await self._next()
+                push = await self._next() if has_news or self._last is not None else None
                 if push is not None:
                     yield push
                     await _set_within(closing, self._min_interval_s)
@@ -73,6 +79,11 @@ class LiveFeed:
             if await _set_within(news, min(TRENDING_INTERVAL_S, left_s)) or trend.is_set():
                 return True
         return False
+
+    def _resumes(self) -> bool:
+        """Return whether the caller shows the latest state already."""
+        known = self._users.get(self._query.tenant, self._query.user_id)
+        return known is not None and self._resume_token == _token(known)
 
     async def _next(self) -> StreamFeedResponse | None:
         """Return what to push, or None when nothing that the reader sees has changed.
@@ -102,6 +113,8 @@ def _push(
     known: Known | None, feed: Feed, searched_us: int, *, is_first: bool
 ) -> StreamFeedResponse:
     push = StreamFeedResponse(feed=feed)
+    if known is not None and not feed.degraded_reason:  # a better one may come at any time
+        push.resume_token = _token(known)
     pushed_us = time.time_ns() // 1000
     if known is not None and known.state.HasField("cause"):
         push.cause.CopyFrom(known.state.cause)
@@ -113,6 +126,11 @@ def _push(
             _measure(push)
     PUSHES.labels(Source.Name(feed.source)).inc()
     return push
+
+
+def _token(known: Known) -> str:
+    """Name a state: two of one user are the same when their orders are."""
+    return "-".join(map(str, known.order))
 
 
 def _measure(push: StreamFeedResponse) -> None:

@@ -1,8 +1,9 @@
 """What callers ask for, checked once: protobuf in, frozen values out, InvalidInput for the rest."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from infra.attribution import checked_tag
 from infra.kafka_topics import user_partition
@@ -56,7 +57,21 @@ class Query:
         return Policy.of(self.seen_policy, self.seen_after_days, time.time_ns() // 1_000_000)
 
 
-def checked_query(query: FeedQuery, catalogue: Catalogue) -> Query:
+SeenRule: TypeAlias = Literal["never", "allowed"] | int
+"""What a scenario does with seen items; a number: they may come back after so many days."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What questions are read by."""
+
+    catalogue: Catalogue
+    """Knows which attributes filters may name."""
+    seen: Mapping[str, SeenRule] = field(default_factory=dict)
+    """By scenario, for questions that leave it open; "never" for scenarios that are not here."""
+
+
+def checked_query(query: FeedQuery, rules: Rules) -> Query:
     """Raises InvalidInput naming the field."""
     if len(query.exclude_item_ids) > MAX_EXCLUDED:
         raise InvalidInput(
@@ -67,24 +82,38 @@ def checked_query(query: FeedQuery, catalogue: Catalogue) -> Query:
     if query.seen_after_days > MAX_SEEN_DAYS:
         raise InvalidInput(f"seen_after_days is {query.seen_after_days}; at most {MAX_SEEN_DAYS}")
     tenant = checked_tenant(query.tenant)
+    seen_policy, seen_after_days = _seen(query, rules)
     return Query(
         tenant=tenant,
         user_id=checked_id(query.user_id, "user_id"),
         n=checked_n(query.n),
         categories=checked_categories(query.categories),
         excluded=frozenset(query.exclude_item_ids),
-        seen_policy=query.seen_policy,
-        seen_after_days=query.seen_after_days,
+        seen_policy=seen_policy,
+        seen_after_days=seen_after_days,
         explain=query.explain,
-        filter=checked_filter(query.filter, tenant, catalogue),
+        filter=checked_filter(query.filter, tenant, rules),
         scenario=checked_tag(query.scenario, "scenario"),
         variant=checked_tag(query.variant, "variant"),
     )
 
 
-def checked_filter(text: str, tenant: str, catalogue: Catalogue) -> Filter | None:
+def checked_filter(text: str, tenant: str, rules: Rules) -> Filter | None:
     """Return a tenant's filter, None for an empty text. Raises InvalidInput naming the place."""
-    return parse(text, catalogue.attributes(tenant)) if text else None
+    return parse(text, rules.catalogue.attributes(tenant)) if text else None
+
+
+def _seen(query: FeedQuery, rules: Rules) -> tuple[int, int]:
+    """Return the policy for seen items, and its days."""
+    if query.seen_policy != SeenPolicy.SEEN_POLICY_UNSPECIFIED:
+        return query.seen_policy, query.seen_after_days
+    match rules.seen.get(query.scenario, "never"):
+        case "never":
+            return SeenPolicy.SEEN_POLICY_NEVER, 0
+        case "allowed":
+            return SeenPolicy.SEEN_POLICY_ALLOWED, 0
+        case days:
+            return SeenPolicy.SEEN_POLICY_AFTER_DAYS, days
 
 
 def checked_n(n: int) -> int:
@@ -114,9 +143,9 @@ def checked_receipt(receipt: Receipt, query: Query, n_partitions: int) -> Receip
     return receipt
 
 
-def checked_preview(request: PreviewFeedRequest, catalogue: Catalogue) -> Query:
+def checked_preview(request: PreviewFeedRequest, rules: Rules) -> Query:
     """Raises InvalidInput for a state that is not the query's user's, or for too much of it."""
-    query = checked_query(request.query, catalogue)
+    query = checked_query(request.query, rules)
     state = request.state
     if (checked_tenant(state.tenant), state.user_id) != (query.tenant, query.user_id):
         raise InvalidInput(f"state is of another user than {query.user_id!r}")

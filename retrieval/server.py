@@ -142,6 +142,7 @@ class Replica:
                 settings.max_in_flight,
                 settings.max_open_feeds,
                 self._shared.n_partitions,
+                settings.seen_rules,
             ),
         )
 

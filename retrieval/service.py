@@ -1,9 +1,9 @@
 """RecommendService: checks what came, asks the parts, answers. No logic of its own."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import grpc.aio
 
@@ -50,6 +50,8 @@ from retrieval.open_feeds import OpenFeeds
 from retrieval.pages import PageTokens
 from retrieval.queries import (
     Query,
+    Rules,
+    SeenRule,
     checked_categories,
     checked_filter,
     checked_n,
@@ -79,6 +81,7 @@ class Limits:
     max_in_flight: int = 512
     max_open_feeds: int = 10_000
     n_partitions: int = 4
+    seen_rules: Mapping[str, SeenRule] = field(default_factory=dict)
 
 
 class RecommendServicer(RecommendServiceServicer):
@@ -96,12 +99,13 @@ class RecommendServicer(RecommendServiceServicer):
         self._users, self._catalogue, self._recommender = users, catalogue, recommender
         self._receipts, self._changes, self._open_feeds = receipts, changes, open_feeds
         self._limits, self._pages, self._impressions = limits, pages, Impressions()
+        self._rules = Rules(catalogue, limits.seen_rules)
         self._n_in_flight = 0
         self._closing = asyncio.Event()
         self._open_keys: dict[bytes, int] = {}
 
     async def Recommend(self, request: RecommendRequest, context: Context) -> RecommendResponse:
-        query = checked_query(request.query, self._catalogue)
+        query = checked_query(request.query, self._rules)
         session = checked_session(request.session)
         deadline = self._deadline(context)
         with self._admitted():
@@ -120,7 +124,7 @@ class RecommendServicer(RecommendServiceServicer):
     ) -> RecommendNextResponse:
         tenant = checked_tenant(request.tenant)
         page = self._pages.read(request.page_token, tenant, request.user_id)
-        query = checked_query(page.query, self._catalogue)
+        query = checked_query(page.query, self._rules)
         query = replace(query, n=checked_n(request.n), hidden=page.hidden)
         with self._admitted():
             answer = await self._recommender.feed(query, self._deadline(context))
@@ -134,7 +138,7 @@ class RecommendServicer(RecommendServiceServicer):
     async def StreamFeed(
         self, request: StreamFeedRequest, context: Context
     ) -> AsyncIterator[StreamFeedResponse]:
-        query = checked_query(request.query, self._catalogue)
+        query = checked_query(request.query, self._rules)
         if request.min_interval_ms > MAX_INTERVAL_MS:
             raise InvalidInput(f"min_interval_ms is {request.min_interval_ms}; at most 60,000")
         if len(self._open_feeds) >= self._limits.max_open_feeds:
@@ -146,6 +150,7 @@ class RecommendServicer(RecommendServiceServicer):
             self._recommender,
             self._changes,
             min_interval_s=request.min_interval_ms / 1000,
+            resume_token=request.resume_token,
         )
         before: set[str] = set()
         with self._counted(query):
@@ -160,7 +165,7 @@ class RecommendServicer(RecommendServiceServicer):
     async def PreviewFeed(
         self, request: PreviewFeedRequest, context: Context
     ) -> PreviewFeedResponse:
-        query = checked_preview(request, self._catalogue)
+        query = checked_preview(request, self._rules)
         vectors = {
             compose_key(query.tenant, one.item_id): embedding_vector(one.embedding)
             for one in request.candidates
@@ -177,7 +182,7 @@ class RecommendServicer(RecommendServiceServicer):
         tenant = checked_tenant(request.tenant)
         item_id = checked_id(request.item_id, "item_id")
         categories = checked_categories(request.categories)
-        where = checked_filter(request.filter, tenant, self._catalogue)
+        where = checked_filter(request.filter, tenant, self._rules)
         query = Query(tenant, "", checked_n(request.n), categories, filter=where)
         item = self._catalogue.get(tenant, item_id)
         if item is None:

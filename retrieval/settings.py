@@ -1,11 +1,12 @@
 """Settings of the two processes of this package."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
 
 from infra.settings import Port, settings_config
+from retrieval.queries import MAX_SEEN_DAYS
 
 
 class RetrievalSettings(BaseSettings):
@@ -25,6 +26,12 @@ class RetrievalSettings(BaseSettings):
     """At most this long for one search, and never past the caller's deadline."""
     default_deadline_ms: Annotated[int, Field(ge=1, le=60_000)] = 2000
     """For callers that set none."""
+    seen_rules: dict[
+        str, Literal["never", "allowed"] | Annotated[int, Field(ge=0, le=MAX_SEEN_DAYS)]
+    ] = {}
+    """What scenarios do with seen items, where the question leaves it open: {"radio": "allowed",
+    "shop": 30} lets them come back after 30 days; scenarios that are not named never show one
+    again."""
     new_item_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Of a feed's places, that new items have at least."""
     new_item_days: Annotated[int, Field(ge=0, le=3650)] = 7

@@ -121,7 +121,7 @@ def _records(shop: Shop, topics: Topics) -> Iterator[tuple[str, bytes, bytes, in
         for segment in _segments(shop, row):
             key = compose_key(TENANT, segment.user_id, str(segment.segment_index))
             yield topics.seen, key, segment.SerializeToString(), partition
-        state = _state(shop, row, partition)
+        state = state_of(shop, row)
         key = compose_key(TENANT, state.user_id)
         yield topics.interests, key, state.SerializeToString(), partition
 
@@ -140,13 +140,13 @@ def _segments(shop: Shop, row: int) -> Iterator[SeenSegment]:
         )
 
 
-def _state(shop: Shop, row: int, partition: int) -> UserInterests:
+def state_of(shop: Shop, row: int) -> UserInterests:
     weights = np.linspace(2, 1, N_INTERESTS)
     recent = shop.seen[row, -N_RECENT:]
     return UserInterests(
         tenant=TENANT,
         user_id=user_id(row),
-        partition=partition,
+        partition=user_partition(TENANT, user_id(row), N_PARTITIONS),
         applied_offset=row,
         encoded_offset=row,
         n_events=N_SEEN,

@@ -1,14 +1,19 @@
 """How tests ask RecommendService, and a small catalogue to ask for."""
 
+from contextlib import asynccontextmanager
+
 import grpc
 import grpc.aio
 import pytest
 
+from infra.grpc_server import GrpcServer
 from infra.kafka_topics import user_partition
 from protos.rec.v1.recommend_pb2 import (
     FeedQuery,
     RecommendRequest,
 )
+from protos.rec.v1.recommend_pb2_grpc import RecommendServiceStub
+from retrieval.service import recommend_service
 from tests.retrieval.retrieval_world import (
     N_PARTITIONS,
     World,
@@ -17,6 +22,17 @@ from tests.retrieval.retrieval_world import (
 
 X, Y = unit(1, 0, 0, 0), unit(0, 1, 0, 0)
 PARTITION = user_partition("default", "u", N_PARTITIONS)
+
+
+@asynccontextmanager
+async def served(world: World):
+    """Serve a world; give a stub that asks it."""
+    server = GrpcServer("127.0.0.1:0", [recommend_service(world.servicer)])
+    port = await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield RecommendServiceStub(channel)
+    await world.servicer.close()
+    await server.stop(0)
 
 
 def fill(world: World, n_items: int = 12) -> None:

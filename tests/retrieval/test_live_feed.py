@@ -8,6 +8,7 @@ import grpc.aio
 import pytest
 
 from infra.grpc_server import GrpcServer
+from protos.errors import DependencyDown
 from protos.rec.v1.interests_pb2 import Cause, Hop, OpenFeed
 from protos.rec.v1.recommend_pb2 import FeedQuery, Source, StreamFeedRequest
 from protos.rec.v1.recommend_pb2_grpc import RecommendServiceStub
@@ -48,9 +49,9 @@ def caused(offset: int, vector) -> object:
     return made
 
 
-def watch(stub, **fields):
+def watch(stub, resume_token="", **fields):
     query = FeedQuery(**{"user_id": "u", "n": 2} | fields)
-    return stub.StreamFeed(StreamFeedRequest(query=query))
+    return stub.StreamFeed(StreamFeedRequest(query=query, resume_token=resume_token))
 
 
 def ids(push):
@@ -72,6 +73,36 @@ async def test_the_feed_comes_now_and_again_when_the_interests_change(world, stu
     assert 30 <= second.since_event_ms < 5000
     assert [hop.name for hop in second.hops] == [*HOPS, "received", "searched", "pushed"]
     assert [hop.at_us for hop in second.hops] == sorted(hop.at_us for hop in second.hops)
+
+
+async def test_a_reader_who_comes_back_is_not_sent_what_he_shows_already(world, stub):
+    fill(world)
+    world.add_user(caused(1, X))
+    shown = await watch(stub).read()
+
+    again = watch(stub, resume_token=shown.resume_token)
+    first = await again.read()
+    await asyncio.to_thread(world.add_user, caused(2, Y))
+    second = await again.read()
+
+    assert first.heartbeat
+    assert not first.HasField("feed")
+    assert (ids(second), second.sequence) == (["y0", "y1"], 0)
+
+
+async def test_a_reader_who_comes_back_late_or_with_a_poor_feed_gets_the_latest(world, stub):
+    fill(world)
+    world.add_user(caused(1, X))
+    old = await watch(stub).read()
+    world.add_user(caused(2, Y))
+    assert ids(await watch(stub, resume_token=old.resume_token).read()) == ["y0", "y1"]
+
+    world.index.failure = DependencyDown("Milvus is away")
+    poor = await watch(stub).read()
+    world.index.failure = None
+
+    assert poor.feed.degraded_reason
+    assert ids(await watch(stub, resume_token=poor.resume_token).read()) == ["y0", "y1"]
 
 
 async def test_a_user_without_events_sees_trending_then_the_first_real_feed(world, stub):

@@ -14,8 +14,9 @@ from protos.rec.v1.recommend_pb2 import (
     SeenPolicy,
     Source,
 )
-from tests.retrieval.recommending import X, Y, fill, ids, recommend, refusal
+from tests.retrieval.recommending import X, Y, fill, ids, recommend, refusal, served
 from tests.retrieval.retrieval_world import (
+    World,
     hashes,
     interests,
     recent,
@@ -121,6 +122,33 @@ async def test_the_seen_policy_can_let_them_back(world, stub):
     )
 
     assert ids(allowed) == ids(aged) == ["x0"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "comes_back"),
+    [
+        ({}, False),
+        ({"scenario": "radio"}, True),
+        ({"scenario": "shop"}, True),
+        ({"scenario": "slow shop"}, False),
+        ({"scenario": "unheard of"}, False),
+        ({"scenario": "radio", "seen_policy": SeenPolicy.SEEN_POLICY_NEVER}, False),
+    ],
+)
+async def test_a_scenario_has_its_rule_for_seen_items_unless_the_question_has_one(
+    tmp_path, fields, comes_back
+):
+    rules = {"radio": "allowed", "shop": 30, "slow shop": 365}
+    world = World(tmp_path, seen_rules=rules)
+    fill(world)
+    a_hundred_days_ago = time.time_ns() // 1_000_000 - 100 * 24 * 3600 * 1000
+    seen = [recent("x0", a_hundred_days_ago)]
+    world.add_user(state("u", 1, interests(X), recent=seen))
+    async with served(world) as stub:
+        feed = await recommend(stub, n=2, **fields)
+    world.store.close()
+
+    assert ("x0" in ids(feed)) == comes_back
 
 
 async def test_only_wanted_categories_are_shown(world, stub):

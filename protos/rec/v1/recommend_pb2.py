@@ -27,7 +27,7 @@ from protos.rec.v1 import interests_pb2 as protos_dot_rec_dot_v1_dot_interests__
 from protos.rec.v1 import items_pb2 as protos_dot_rec_dot_v1_dot_items__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/rec/v1/recommend.proto\x12\x06rec.v1\x1a\x1aprotos/rec/v1/events.proto\x1a\x1dprotos/rec/v1/interests.proto\x1a\x19protos/rec/v1/items.proto\"\xeb\x01\n\tFeedQuery\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\t\n\x01n\x18\x03 \x01(\r\x12\x10\n\x08scenario\x18\x04 \x01(\t\x12\x12\n\ncategories\x18\x05 \x03(\t\x12\x0e\n\x06\x66ilter\x18\x06 \x01(\t\x12\x18\n\x10\x65xclude_item_ids\x18\x07 \x03(\t\x12\'\n\x0bseen_policy\x18\x08 \x01(\x0e\x32\x12.rec.v1.SeenPolicy\x12\x17\n\x0fseen_after_days\x18\t \x01(\r\x12\x0f\n\x07\x65xplain\x18\n \x01(\x08\x12\x0f\n\x07variant\x18\x0b \x01(\t\"t\n\x10RecommendRequest\x12 \n\x05query\x18\x01 \x01(\x0b\x32\x11.rec.v1.FeedQuery\x12\x1e\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x0f.rec.v1.Receipt\x12\x1e\n\x07session\x18\x03 \x03(\x0b\x32\r.rec.v1.Event\"/\n\x11RecommendResponse\x12\x1a\n\x04\x66\x65\x65\x64\x18\x01 \x01(\x0b\x32\x0c.rec.v1.Feed\"\xdf\x01\n\x04\x46\x65\x65\x64\x12\x19\n\x11recommendation_id\x18\x01 \x01(\t\x12!\n\x05items\x18\x02 \x03(\x0b\x32\x12.rec.v1.ScoredItem\x12\x1e\n\x06source\x18\x03 \x01(\x0e\x32\x0e.rec.v1.Source\x12\x17\n\x0f\x64\x65graded_reason\x18\x04 \x01(\t\x12\x18\n\x10includes_receipt\x18\x05 \x01(\x08\x12\x15\n\rmodel_version\x18\x06 \x01(\t\x12\x16\n\x0e\x65ncoded_offset\x18\x07 \x01(\x03\x12\x17\n\x0fnext_page_token\x18\x08 \x01(\t\"\x8b\x01\n\nScoredItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x12\n\ncategories\x18\x03 \x03(\t\x12\r\n\x05score\x18\x04 \x01(\x02\x12\x10\n\x08interest\x18\x05 \x01(\x05\x12(\n\x0b\x65xplanation\x18\x06 \x01(\x0b\x32\x13.rec.v1.Explanation\"\xb8\x01\n\x0b\x45xplanation\x12\x18\n\x10\x62\x65\x63\x61use_item_ids\x18\x01 \x03(\t\x12\x38\n\x0bscore_parts\x18\x02 \x03(\x0b\x32#.rec.v1.Explanation.ScorePartsEntry\x12\"\n\x06source\x18\x03 \x01(\x0e\x32\x12.rec.v1.ItemSource\x1a\x31\n\x0fScorePartsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"V\n\x14RecommendNextRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\t\n\x01n\x18\x04 \x01(\r\"3\n\x15RecommendNextResponse\x12\x1a\n\x04\x66\x65\x65\x64\x18\x01 \x01(\x0b\x32\x0c.rec.v1.Feed\"N\n\x11StreamFeedRequest\x12 \n\x05query\x18\x01 \x01(\x0b\x32\x11.rec.v1.FeedQuery\x12\x17\n\x0fmin_interval_ms\x18\x02 \x01(\r\"\xa6\x01\n\x12StreamFeedResponse\x12\x1a\n\x04\x66\x65\x65\x64\x18\x01 \x01(\x0b\x32\x0c.rec.v1.Feed\x12\x1c\n\x05\x63\x61use\x18\x02 \x01(\x0b\x32\r.rec.v1.Cause\x12\x16\n\x0esince_event_ms\x18\x03 \x01(\x01\x12\x19\n\x04hops\x18\x04 \x03(\x0b\x32\x0b.rec.v1.Hop\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12\x11\n\theartbeat\x18\x06 \x01(\x08\"\xa6\x01\n\x12PreviewFeedRequest\x12 \n\x05query\x18\x01 \x01(\x0b\x32\x11.rec.v1.FeedQuery\x12$\n\x05state\x18\x02 \x01(\x0b\x32\x15.rec.v1.UserInterests\x12!\n\x04seen\x18\x03 \x03(\x0b\x32\x13.rec.v1.SeenSegment\x12%\n\ncandidates\x18\x04 \x03(\x0b\x32\x11.rec.v1.Candidate\"B\n\tCandidate\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12$\n\tembedding\x18\x02 \x01(\x0b\x32\x11.rec.v1.Embedding\"1\n\x13PreviewFeedResponse\x12\x1a\n\x04\x66\x65\x65\x64\x18\x01 \x01(\x0b\x32\x0c.rec.v1.Feed\"e\n\x13SimilarItemsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\t\n\x01n\x18\x03 \x01(\r\x12\x12\n\ncategories\x18\x04 \x03(\t\x12\x0e\n\x06\x66ilter\x18\x05 \x01(\t\"P\n\x14SimilarItemsResponse\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.rec.v1.ScoredItem\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"O\n\x0eGetUserRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x1c\n\x14n_items_per_interest\x18\x03 \x01(\r\"\xf9\x01\n\x0fGetUserResponse\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x10\n\x08n_events\x18\x03 \x01(\x03\x12#\n\x06recent\x18\x04 \x03(\x0b\x32\x13.rec.v1.RecentEvent\x12\'\n\tinterests\x18\x05 \x03(\x0b\x32\x14.rec.v1.InterestView\x12\"\n\x07vectors\x18\x06 \x01(\x0b\x32\x11.rec.v1.Interests\x12\x16\n\x0e\x61pplied_offset\x18\x07 \x01(\x03\x12\x16\n\x0e\x65ncoded_offset\x18\x08 \x01(\x03\x12\x11\n\tpartition\x18\t \x01(\x05\"P\n\x0bRecentEvent\x12\x1a\n\x04item\x18\x01 \x01(\x0b\x32\x0c.rec.v1.Item\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x15\n\revent_time_ms\x18\x03 \x01(\x03\"S\n\x0cInterestView\x12\x10\n\x08interest\x18\x01 \x01(\x05\x12\x0e\n\x06weight\x18\x02 \x01(\x02\x12!\n\x05items\x18\x03 \x03(\x0b\x32\x12.rec.v1.ScoredItem\"Y\n\x10ListUsersRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"P\n\x11ListUsersResponse\x12\"\n\x05users\x18\x01 \x03(\x0b\x32\x13.rec.v1.UserSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x0bUserSummary\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08n_events\x18\x02 \x01(\x03\x12\x1a\n\x12last_event_time_ms\x18\x03 \x01(\x03*u\n\nSeenPolicy\x12\x1b\n\x17SEEN_POLICY_UNSPECIFIED\x10\x00\x12\x15\n\x11SEEN_POLICY_NEVER\x10\x01\x12\x1a\n\x16SEEN_POLICY_AFTER_DAYS\x10\x02\x12\x17\n\x13SEEN_POLICY_ALLOWED\x10\x03*\xa5\x01\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSOURCE_REFINED\x10\x01\x12\x11\n\rSOURCE_COARSE\x10\x02\x12\x15\n\x11SOURCE_LAST_KNOWN\x10\x03\x12\x12\n\x0eSOURCE_SESSION\x10\x04\x12\x1c\n\x18SOURCE_TRENDING_CATEGORY\x10\x05\x12\x13\n\x0fSOURCE_TRENDING\x10\x06*r\n\nItemSource\x12\x1b\n\x17ITEM_SOURCE_UNSPECIFIED\x10\x00\x12\x18\n\x14ITEM_SOURCE_INTEREST\x10\x01\x12\x13\n\x0fITEM_SOURCE_NEW\x10\x02\x12\x18\n\x14ITEM_SOURCE_TRENDING\x10\x03\x32\xfa\x03\n\x10RecommendService\x12@\n\tRecommend\x12\x18.rec.v1.RecommendRequest\x1a\x19.rec.v1.RecommendResponse\x12L\n\rRecommendNext\x12\x1c.rec.v1.RecommendNextRequest\x1a\x1d.rec.v1.RecommendNextResponse\x12\x45\n\nStreamFeed\x12\x19.rec.v1.StreamFeedRequest\x1a\x1a.rec.v1.StreamFeedResponse0\x01\x12I\n\x0cSimilarItems\x12\x1b.rec.v1.SimilarItemsRequest\x1a\x1c.rec.v1.SimilarItemsResponse\x12:\n\x07GetUser\x12\x16.rec.v1.GetUserRequest\x1a\x17.rec.v1.GetUserResponse\x12\x46\n\x0bPreviewFeed\x12\x1a.rec.v1.PreviewFeedRequest\x1a\x1b.rec.v1.PreviewFeedResponse\x12@\n\tListUsers\x12\x18.rec.v1.ListUsersRequest\x1a\x19.rec.v1.ListUsersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/rec/v1/recommend.proto\x12\x06rec.v1\x1a\x1aprotos/rec/v1/events.proto\x1a\x1dprotos/rec/v1/interests.proto\x1a\x19protos/rec/v1/items.proto\"\xeb\x01\n\tFeedQuery\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\t\n\x01n\x18\x03 \x01(\r\x12\x10\n\x08scenario\x18\x04 \x01(\t\x12\x12\n\ncategories\x18\x05 \x03(\t\x12\x0e\n\x06\x66ilter\x18\x06 \x01(\t\x12\x18\n\x10\x65xclude_item_ids\x18\x07 \x03(\t\x12\'\n\x0bseen_policy\x18\x08 \x01(\x0e\x32\x12.rec.v1.SeenPolicy\x12\x17\n\x0fseen_after_days\x18\t \x01(\r\x12\x0f\n\x07\x65xplain\x18\n \x01(\x08\x12\x0f\n\x07variant\x18\x0b \x01(\t\"t\n\x10RecommendRequest\x12 \n\x05query\x18\x01 \x01(\x0b\x32\x11.rec.v1.FeedQuery\x12\x1e\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x0f.rec.v1.Receipt\x12\x1e\n\x07session\x18\x03 \x03(\x0b\x32\r.rec.v1.Event\"/\n\x11RecommendResponse\x12\x1a\n\x04\x66\x65\x65\x64\x18\x01 \x01(\x0b\x32\x0c.rec.v1.Feed\"\xdf\x01\n\x04\x46\x65\x65\x64\x12\x19\n\x11recommendation_id\x18\x01 \x01(\t\x12!\n\x05items\x18\x02 \x03(\x0b\x32\x12.rec.v1.ScoredItem\x12\x1e\n\x06source\x18\x03 \x01(\x0e\x32\x0e.rec.v1.Source\x12\x17\n\x0f\x64\x65graded_reason\x18\x04 \x01(\t\x12\x18\n\x10includes_receipt\x18\x05 \x01(\x08\x12\x15\n\rmodel_version\x18\x06 \x01(\t\x12\x16\n\x0e\x65ncoded_offset\x18\x07 \x01(\x03\x12\x17\n\x0fnext_page_token\x18\x08 \x01(\t\"\x8b\x01\n\nScoredItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x12\n\ncategories\x18\x03 \x03(\t\x12\r\n\x05score\x18\x04 \x01(\x02\x12\x10\n\x08interest\x18\x05 \x01(\x05\x12(\n\x0b\x65xplanation\x18\x06 \x01(\x0b\x32\x13.rec.v1.Explanation\"\xb8\x01\n\x0b\x45xplanation\x12\x18\n\x10\x62\x65\x63\x61use_item_ids\x18\x01 \x03(\t\x12\x38\n\x0bscore_parts\x18\x02 \x03(\x0b\x32#.rec.v1.Explanation.ScorePartsEntry\x12\"\n\x06source\x18\x03 \x01(\x0e\x32\x12.rec.v1.ItemSource\x1a\x31\n\x0fScorePartsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"V\n\x14RecommendNextRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\t\n\x01n\x18\x04 \x01(\r\"3\n\x15RecommendNextResponse\x12\x1a\n\x04\x66\x65\x65\x64\x18\x01 \x01(\x0b\x32\x0c.rec.v1.Feed\"d\n\x11StreamFeedRequest\x12 \n\x05query\x18\x01 \x01(\x0b\x32\x11.rec.v1.FeedQuery\x12\x17\n\x0fmin_interval_ms\x18\x02 \x01(\r\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\"\xbc\x01\n\x12StreamFeedResponse\x12\x1a\n\x04\x66\x65\x65\x64\x18\x01 \x01(\x0b\x32\x0c.rec.v1.Feed\x12\x1c\n\x05\x63\x61use\x18\x02 \x01(\x0b\x32\r.rec.v1.Cause\x12\x16\n\x0esince_event_ms\x18\x03 \x01(\x01\x12\x19\n\x04hops\x18\x04 \x03(\x0b\x32\x0b.rec.v1.Hop\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12\x11\n\theartbeat\x18\x06 \x01(\x08\x12\x14\n\x0cresume_token\x18\x07 \x01(\t\"\xa6\x01\n\x12PreviewFeedRequest\x12 \n\x05query\x18\x01 \x01(\x0b\x32\x11.rec.v1.FeedQuery\x12$\n\x05state\x18\x02 \x01(\x0b\x32\x15.rec.v1.UserInterests\x12!\n\x04seen\x18\x03 \x03(\x0b\x32\x13.rec.v1.SeenSegment\x12%\n\ncandidates\x18\x04 \x03(\x0b\x32\x11.rec.v1.Candidate\"B\n\tCandidate\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12$\n\tembedding\x18\x02 \x01(\x0b\x32\x11.rec.v1.Embedding\"1\n\x13PreviewFeedResponse\x12\x1a\n\x04\x66\x65\x65\x64\x18\x01 \x01(\x0b\x32\x0c.rec.v1.Feed\"e\n\x13SimilarItemsRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\t\n\x01n\x18\x03 \x01(\r\x12\x12\n\ncategories\x18\x04 \x03(\t\x12\x0e\n\x06\x66ilter\x18\x05 \x01(\t\"P\n\x14SimilarItemsResponse\x12!\n\x05items\x18\x01 \x03(\x0b\x32\x12.rec.v1.ScoredItem\x12\x15\n\rmodel_version\x18\x02 \x01(\t\"O\n\x0eGetUserRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x1c\n\x14n_items_per_interest\x18\x03 \x01(\r\"\xf9\x01\n\x0fGetUserResponse\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x10\n\x08n_events\x18\x03 \x01(\x03\x12#\n\x06recent\x18\x04 \x03(\x0b\x32\x13.rec.v1.RecentEvent\x12\'\n\tinterests\x18\x05 \x03(\x0b\x32\x14.rec.v1.InterestView\x12\"\n\x07vectors\x18\x06 \x01(\x0b\x32\x11.rec.v1.Interests\x12\x16\n\x0e\x61pplied_offset\x18\x07 \x01(\x03\x12\x16\n\x0e\x65ncoded_offset\x18\x08 \x01(\x03\x12\x11\n\tpartition\x18\t \x01(\x05\"P\n\x0bRecentEvent\x12\x1a\n\x04item\x18\x01 \x01(\x0b\x32\x0c.rec.v1.Item\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x15\n\revent_time_ms\x18\x03 \x01(\x03\"S\n\x0cInterestView\x12\x10\n\x08interest\x18\x01 \x01(\x05\x12\x0e\n\x06weight\x18\x02 \x01(\x02\x12!\n\x05items\x18\x03 \x03(\x0b\x32\x12.rec.v1.ScoredItem\"Y\n\x10ListUsersRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0e\n\x06prefix\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"P\n\x11ListUsersResponse\x12\"\n\x05users\x18\x01 \x03(\x0b\x32\x13.rec.v1.UserSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x0bUserSummary\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08n_events\x18\x02 \x01(\x03\x12\x1a\n\x12last_event_time_ms\x18\x03 \x01(\x03*u\n\nSeenPolicy\x12\x1b\n\x17SEEN_POLICY_UNSPECIFIED\x10\x00\x12\x15\n\x11SEEN_POLICY_NEVER\x10\x01\x12\x1a\n\x16SEEN_POLICY_AFTER_DAYS\x10\x02\x12\x17\n\x13SEEN_POLICY_ALLOWED\x10\x03*\xa5\x01\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSOURCE_REFINED\x10\x01\x12\x11\n\rSOURCE_COARSE\x10\x02\x12\x15\n\x11SOURCE_LAST_KNOWN\x10\x03\x12\x12\n\x0eSOURCE_SESSION\x10\x04\x12\x1c\n\x18SOURCE_TRENDING_CATEGORY\x10\x05\x12\x13\n\x0fSOURCE_TRENDING\x10\x06*r\n\nItemSource\x12\x1b\n\x17ITEM_SOURCE_UNSPECIFIED\x10\x00\x12\x18\n\x14ITEM_SOURCE_INTEREST\x10\x01\x12\x13\n\x0fITEM_SOURCE_NEW\x10\x02\x12\x18\n\x14ITEM_SOURCE_TRENDING\x10\x03\x32\xfa\x03\n\x10RecommendService\x12@\n\tRecommend\x12\x18.rec.v1.RecommendRequest\x1a\x19.rec.v1.RecommendResponse\x12L\n\rRecommendNext\x12\x1c.rec.v1.RecommendNextRequest\x1a\x1d.rec.v1.RecommendNextResponse\x12\x45\n\nStreamFeed\x12\x19.rec.v1.StreamFeedRequest\x1a\x1a.rec.v1.StreamFeedResponse0\x01\x12I\n\x0cSimilarItems\x12\x1b.rec.v1.SimilarItemsRequest\x1a\x1c.rec.v1.SimilarItemsResponse\x12:\n\x07GetUser\x12\x16.rec.v1.GetUserRequest\x1a\x17.rec.v1.GetUserResponse\x12\x46\n\x0bPreviewFeed\x12\x1a.rec.v1.PreviewFeedRequest\x1a\x1b.rec.v1.PreviewFeedResponse\x12@\n\tListUsers\x12\x18.rec.v1.ListUsersRequest\x1a\x19.rec.v1.ListUsersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,12 +36,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXPLANATION_SCOREPARTSENTRY']._loaded_options = None
   _globals['_EXPLANATION_SCOREPARTSENTRY']._serialized_options = b'8\001'
-  _globals['_SEENPOLICY']._serialized_start=2701
-  _globals['_SEENPOLICY']._serialized_end=2818
-  _globals['_SOURCE']._serialized_start=2821
-  _globals['_SOURCE']._serialized_end=2986
-  _globals['_ITEMSOURCE']._serialized_start=2988
-  _globals['_ITEMSOURCE']._serialized_end=3102
+  _globals['_SEENPOLICY']._serialized_start=2745
+  _globals['_SEENPOLICY']._serialized_end=2862
+  _globals['_SOURCE']._serialized_start=2865
+  _globals['_SOURCE']._serialized_end=3030
+  _globals['_ITEMSOURCE']._serialized_start=3032
+  _globals['_ITEMSOURCE']._serialized_end=3146
   _globals['_FEEDQUERY']._serialized_start=128
   _globals['_FEEDQUERY']._serialized_end=363
   _globals['_RECOMMENDREQUEST']._serialized_start=365
@@ -61,33 +61,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECOMMENDNEXTRESPONSE']._serialized_start=1175
   _globals['_RECOMMENDNEXTRESPONSE']._serialized_end=1226
   _globals['_STREAMFEEDREQUEST']._serialized_start=1228
-  _globals['_STREAMFEEDREQUEST']._serialized_end=1306
-  _globals['_STREAMFEEDRESPONSE']._serialized_start=1309
-  _globals['_STREAMFEEDRESPONSE']._serialized_end=1475
-  _globals['_PREVIEWFEEDREQUEST']._serialized_start=1478
-  _globals['_PREVIEWFEEDREQUEST']._serialized_end=1644
-  _globals['_CANDIDATE']._serialized_start=1646
-  _globals['_CANDIDATE']._serialized_end=1712
-  _globals['_PREVIEWFEEDRESPONSE']._serialized_start=1714
-  _globals['_PREVIEWFEEDRESPONSE']._serialized_end=1763
-  _globals['_SIMILARITEMSREQUEST']._serialized_start=1765
-  _globals['_SIMILARITEMSREQUEST']._serialized_end=1866
-  _globals['_SIMILARITEMSRESPONSE']._serialized_start=1868
-  _globals['_SIMILARITEMSRESPONSE']._serialized_end=1948
-  _globals['_GETUSERREQUEST']._serialized_start=1950
-  _globals['_GETUSERREQUEST']._serialized_end=2029
-  _globals['_GETUSERRESPONSE']._serialized_start=2032
-  _globals['_GETUSERRESPONSE']._serialized_end=2281
-  _globals['_RECENTEVENT']._serialized_start=2283
-  _globals['_RECENTEVENT']._serialized_end=2363
-  _globals['_INTERESTVIEW']._serialized_start=2365
-  _globals['_INTERESTVIEW']._serialized_end=2448
-  _globals['_LISTUSERSREQUEST']._serialized_start=2450
-  _globals['_LISTUSERSREQUEST']._serialized_end=2539
-  _globals['_LISTUSERSRESPONSE']._serialized_start=2541
-  _globals['_LISTUSERSRESPONSE']._serialized_end=2621
-  _globals['_USERSUMMARY']._serialized_start=2623
-  _globals['_USERSUMMARY']._serialized_end=2699
-  _globals['_RECOMMENDSERVICE']._serialized_start=3105
-  _globals['_RECOMMENDSERVICE']._serialized_end=3611
+  _globals['_STREAMFEEDREQUEST']._serialized_end=1328
+  _globals['_STREAMFEEDRESPONSE']._serialized_start=1331
+  _globals['_STREAMFEEDRESPONSE']._serialized_end=1519
+  _globals['_PREVIEWFEEDREQUEST']._serialized_start=1522
+  _globals['_PREVIEWFEEDREQUEST']._serialized_end=1688
+  _globals['_CANDIDATE']._serialized_start=1690
+  _globals['_CANDIDATE']._serialized_end=1756
+  _globals['_PREVIEWFEEDRESPONSE']._serialized_start=1758
+  _globals['_PREVIEWFEEDRESPONSE']._serialized_end=1807
+  _globals['_SIMILARITEMSREQUEST']._serialized_start=1809
+  _globals['_SIMILARITEMSREQUEST']._serialized_end=1910
+  _globals['_SIMILARITEMSRESPONSE']._serialized_start=1912
+  _globals['_SIMILARITEMSRESPONSE']._serialized_end=1992
+  _globals['_GETUSERREQUEST']._serialized_start=1994
+  _globals['_GETUSERREQUEST']._serialized_end=2073
+  _globals['_GETUSERRESPONSE']._serialized_start=2076
+  _globals['_GETUSERRESPONSE']._serialized_end=2325
+  _globals['_RECENTEVENT']._serialized_start=2327
+  _globals['_RECENTEVENT']._serialized_end=2407
+  _globals['_INTERESTVIEW']._serialized_start=2409
+  _globals['_INTERESTVIEW']._serialized_end=2492
+  _globals['_LISTUSERSREQUEST']._serialized_start=2494
+  _globals['_LISTUSERSREQUEST']._serialized_end=2583
+  _globals['_LISTUSERSRESPONSE']._serialized_start=2585
+  _globals['_LISTUSERSRESPONSE']._serialized_end=2665
+  _globals['_USERSUMMARY']._serialized_start=2667
+  _globals['_USERSUMMARY']._serialized_end=2743
+  _globals['_RECOMMENDSERVICE']._serialized_start=3149
+  _globals['_RECOMMENDSERVICE']._serialized_end=3655
 # @@protoc_insertion_point(module_scope)

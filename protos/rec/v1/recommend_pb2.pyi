@@ -163,28 +163,32 @@ class RecommendNextResponse(_message.Message):
     def __init__(self, feed: _Optional[_Union[Feed, _Mapping]] = ...) -> None: ...
 
 class StreamFeedRequest(_message.Message):
-    __slots__ = ("query", "min_interval_ms")
+    __slots__ = ("query", "min_interval_ms", "resume_token")
     QUERY_FIELD_NUMBER: _ClassVar[int]
     MIN_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     query: FeedQuery
     min_interval_ms: int
-    def __init__(self, query: _Optional[_Union[FeedQuery, _Mapping]] = ..., min_interval_ms: _Optional[int] = ...) -> None: ...
+    resume_token: str
+    def __init__(self, query: _Optional[_Union[FeedQuery, _Mapping]] = ..., min_interval_ms: _Optional[int] = ..., resume_token: _Optional[str] = ...) -> None: ...
 
 class StreamFeedResponse(_message.Message):
-    __slots__ = ("feed", "cause", "since_event_ms", "hops", "sequence", "heartbeat")
+    __slots__ = ("feed", "cause", "since_event_ms", "hops", "sequence", "heartbeat", "resume_token")
     FEED_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
     SINCE_EVENT_MS_FIELD_NUMBER: _ClassVar[int]
     HOPS_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    RESUME_TOKEN_FIELD_NUMBER: _ClassVar[int]
     feed: Feed
     cause: _interests_pb2.Cause
     since_event_ms: float
     hops: _containers.RepeatedCompositeFieldContainer[_interests_pb2.Hop]
     sequence: int
     heartbeat: bool
-    def __init__(self, feed: _Optional[_Union[Feed, _Mapping]] = ..., cause: _Optional[_Union[_interests_pb2.Cause, _Mapping]] = ..., since_event_ms: _Optional[float] = ..., hops: _Optional[_Iterable[_Union[_interests_pb2.Hop, _Mapping]]] = ..., sequence: _Optional[int] = ..., heartbeat: _Optional[bool] = ...) -> None: ...
+    resume_token: str
+    def __init__(self, feed: _Optional[_Union[Feed, _Mapping]] = ..., cause: _Optional[_Union[_interests_pb2.Cause, _Mapping]] = ..., since_event_ms: _Optional[float] = ..., hops: _Optional[_Iterable[_Union[_interests_pb2.Hop, _Mapping]]] = ..., sequence: _Optional[int] = ..., heartbeat: _Optional[bool] = ..., resume_token: _Optional[str] = ...) -> None: ...
 
 class PreviewFeedRequest(_message.Message):
     __slots__ = ("query", "state", "seen", "candidates")
