@@ -87,6 +87,10 @@ class GrpcServer:
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_concurrent_streams", MAX_CALLS_A_CONNECTION),
                 ("grpc.keepalive_time_ms", PEER_IS_LOST_S * 1000),
+                # Of calls that came while the loop was busy, grpc drops those beyond a thousand
+                # without a word; after a restart all readers come back at once.
+                ("grpc.server.max_pending_requests", MAX_CALLS),
+                ("grpc.server.max_pending_requests_hard_limit", MAX_CALLS),
                 # Two processes on one port would share its calls without a word.
                 ("grpc.so_reuseport", 0),
             ],

@@ -163,7 +163,10 @@ def _change(
                 state = _changed(shop, user, offset, rng)
                 key = compose_key(TENANT, state.user_id)
                 producer.send(
-                    topics.interests, key, state.SerializeToString(), partition=state.partition
+                    topics.interests,
+                    key=key,
+                    value=state.SerializeToString(),
+                    partition=state.partition,
                 )
                 written.setdefault(user, []).append((offset, time.time()))
             progress.update(task, completed=now)

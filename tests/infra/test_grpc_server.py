@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import grpc
@@ -13,6 +14,9 @@ from infra.grpc_server import GrpcServer, Service
 from protos.errors import InvalidInput, NotReady, Overloaded
 from protos.rec.v1 import recommend_pb2, recommend_pb2_grpc
 
+N_AT_ONCE = 1_500
+"""grpc drops what is beyond a thousand, unless it is told."""
+
 
 class Misbehaving(recommend_pb2_grpc.RecommendServiceServicer):
     """Fails in the way the user_id asks for."""
@@ -26,6 +30,8 @@ class Misbehaving(recommend_pb2_grpc.RecommendServiceServicer):
             raise ZeroDivisionError("a secret")
 
     async def GetUser(self, request, context):
+        if request.user_id == "slow":
+            time.sleep(0.5)  # noqa: ASYNC251  # the loop is busy, all others wait at its door
         self._fail(request.user_id)
         return recommend_pb2.GetUserResponse(user_id=request.user_id)
 
@@ -148,3 +154,14 @@ async def test_a_taken_port_is_said_in_one_sentence():
     with pytest.raises(NotReady, match=f"cannot listen on 127.0.0.1:{port}"):
         await GrpcServer(f"127.0.0.1:{port}", []).start()
     await taken.stop(grace_s=0)
+
+
+async def test_calls_that_come_in_a_crowd_while_the_loop_is_busy_are_all_answered(running):
+    stub = recommend_pb2_grpc.RecommendServiceStub(running[1])
+    slow = stub.GetUser(recommend_pb2.GetUserRequest(user_id="slow"))
+    await slow.wait_for_connection()
+
+    crowd = [stub.GetUser(recommend_pb2.GetUserRequest(user_id=f"u{n}")) for n in range(N_AT_ONCE)]
+
+    answers = await asyncio.gather(slow, *crowd, return_exceptions=True)
+    assert [type(one) for one in answers] == [recommend_pb2.GetUserResponse] * (N_AT_ONCE + 1)
