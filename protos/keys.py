@@ -64,6 +64,11 @@ def short_item_hash(tenant: str, item_id: str) -> int:
     return item_hash(tenant, item_id) & 0xFFFFFFFF
 
 
+def short_key_hash(key: bytes) -> int:
+    """Return `short_item_hash` of an item from its key (tenant/item)."""
+    return xxhash.xxh64_intdigest(key) & 0xFFFFFFFF
+
+
 def event_hash(event_id: str) -> int:
     """Return the u64 by which retries of an event are recognised."""
     return xxhash.xxh64_intdigest(event_id.encode())

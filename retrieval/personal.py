@@ -10,12 +10,13 @@ from typing import Protocol
 
 import numpy as np
 
+from infra.lru import Lru
 from protos.errors import DependencyDown, FreshetError
 from protos.keys import compose_key
 from protos.rec.v1.interests_pb2 import Interests
 from protos.rec.v1.recommend_pb2 import ScoredItem, Source
 from protos.vectors import Floats
-from retrieval.candidates import nearest_of_each
+from retrieval.candidates import n_wanted, nearest_of_each
 from retrieval.catalogue import Catalogue, CatalogueItem
 from retrieval.deadlines import Deadline
 from retrieval.explanations import explained
@@ -31,6 +32,9 @@ from retrieval.showable import Showable
 DIVERSITY = 0.1
 RESERVE_S = 0.02
 """Kept of every deadline for what follows the last search."""
+SLACK = 1.25
+"""Of the hits asked for: interests share some, and some are not wanted any more."""
+MAX_SHARES, MAX_SHARE = 100_000, 0.9
 PER_NEW_PLACE = 32
 """New items looked at for each place they have a right to: most may be filtered out or seen."""
 
@@ -69,6 +73,8 @@ class PersonalFeeds:
         """
         self._index, self._catalogue, self._new_items = index, catalogue, new_items
         self._search_timeout_s, self._new_share = search_timeout_s, new_share
+        self._seen_shares: Lru[tuple[str, str], float] = Lru(MAX_SHARES)
+        """Of a user's last hits: as many of the next ones will be seen."""
 
     async def searched(
         self,
@@ -81,7 +87,9 @@ class PersonalFeeds:
         """Return at most n items of the index. Raises what the search raises."""
         version = basis.interests.model_version
         candidates: list[CatalogueItem] = []
-        limit = first_limit(query.n, showable.n_hidden)
+        user = (query.tenant, query.user_id)
+        share = self._seen_shares.get(user)
+        limit = first_limit(query.n, guessed_share(showable.n_hidden) if share is None else share)
         while True:
             timeout_s = min(self._search_timeout_s, deadline.remaining_s(reserve_s=RESERVE_S))
             try:
@@ -95,7 +103,8 @@ class PersonalFeeds:
                     raise
                 break
             nearest = nearest_of_each(hits, showable, query.n)
-            candidates = [item for item in nearest if version in item.vectors]
+            candidates = [item for item in nearest.items if version in item.vectors]
+            self._seen_shares.put(user, nearest.seen_share, 1)
             is_all = all(len(found.keys) < limit for found in hits)
             if len(candidates) >= query.n or is_all or limit >= MAX_LIMIT:
                 break
@@ -175,10 +184,16 @@ class PersonalFeeds:
         }
 
 
-def first_limit(n: int, n_hidden: int) -> int:
-    """Return how many hits an interest is asked for at first: enough for most users, since what a
-    user has seen lies near the user's interests."""
-    return min(MAX_LIMIT, 2 * n + 16 + min(n_hidden, 4 * n))
+def first_limit(n: int, seen_share: float) -> int:
+    """Return how many hits an interest is asked for at first, when such a share of them will have
+    been seen."""
+    return min(MAX_LIMIT, int(SLACK * n_wanted(n) / (1 - min(MAX_SHARE, seen_share))))
+
+
+def guessed_share(n_hidden: int) -> float:
+    """Guess which share of a search has been seen by a user who has seen so many items: they lie
+    near his interests."""
+    return min(0.75, n_hidden / 400)
 
 
 def scored(item: CatalogueItem, score: float, interest: int) -> ScoredItem:

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
+from protos.keys import short_key_hash
 from protos.rec.v1.interests_pb2 import UserInterests
 from retrieval.catalogue import Catalogue, CatalogueItem
 from retrieval.filters import predicate
@@ -30,10 +32,19 @@ class Showable:
         n_open = 0 if self._policy.allowed else len(self._state.open_segment_hashes) // 4
         return n_seen + n_open + len(self._query.excluded) + len(self._query.hidden)
 
-    def keep(self, keys: Sequence[bytes]) -> list[CatalogueItem]:
-        """Return the items of these keys (tenant/item) that may be shown, in their order."""
+    def are_seen(self, keys: Sequence[bytes]) -> npt.NDArray[np.bool_]:
+        """Return which items must not come again, from their keys (tenant/item) alone: half of
+        what a search finds may be, and to look at an item costs more."""
+        if self._policy.allowed:
+            return np.zeros(len(keys), np.bool_)
+        hashes = np.fromiter(map(short_key_hash, keys), np.uint32, len(keys))
+        return seen_mask(hashes, self._closed, self._state, self._policy)
+
+    def wanted(self, keys: Sequence[bytes]) -> list[CatalogueItem]:
+        """Return the items of these keys that the question lets through, seen or not, in their
+        order."""
         is_wanted, excluded, hidden = self._is_wanted, self._query.excluded, self._query.hidden
-        items = [
+        return [
             item
             for item in self._catalogue.get_many(keys)
             if item is not None
@@ -41,8 +52,10 @@ class Showable:
             and item.short_hash not in hidden
             and is_wanted(item)
         ]
-        if self._policy.allowed:
-            return items
-        hashes = np.fromiter((item.short_hash for item in items), np.uint32, len(items))
-        are_seen = seen_mask(hashes, self._closed, self._state, self._policy)
-        return [item for item, is_seen in zip(items, are_seen.tolist(), strict=True) if not is_seen]
+
+    def keep(self, keys: Sequence[bytes]) -> list[CatalogueItem]:
+        """Return the items of these keys that may be shown, in their order."""
+        are_seen = self.are_seen(keys).tolist()
+        return self.wanted(
+            [key for key, is_seen in zip(keys, are_seen, strict=True) if not is_seen]
+        )

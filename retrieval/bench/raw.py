@@ -21,19 +21,18 @@ class Built:
 
 
 class RawMilvus:
-    def __init__(self, uri: str, collection: str, where: Filter, *, limit: int, ef: int) -> None:
+    def __init__(self, uri: str, collection: str, where: Filter) -> None:
         self._client = AsyncMilvusClient(uri=uri, timeout=30)
         self._collection, self._where = collection, render(where)
-        self._limit, self._ef = limit, ef
 
-    async def search(self, interests: Floats) -> list[list[str]]:
+    async def search(self, interests: Floats, limit: int, ef: int) -> list[list[str]]:
         """Return the ids of each interest's hits. (K, D)"""
         found = await self._client.search(
             self._collection,
             list(interests),
             filter=self._where,
-            limit=self._limit,
-            search_params={"params": {"ef": self._ef}},
+            limit=limit,
+            search_params={"params": {"ef": ef}},
             consistency_level="Eventually",
             timeout=30,
         )
@@ -63,7 +62,8 @@ def wait_until_built(uri: str, name: str, n_rows: int, timeout_s: float) -> Buil
         rows_s = until(lambda: client.has_collection(name) and _count(client, name) >= n_rows)
         client.flush(name)
         (index,) = client.list_indexes(name)
-        built_s = until(lambda: _is_built(client.describe_index(name, index)))
+        until(lambda: _is_built(client.describe_index(name, index)))
+        built_s = until(lambda: _is_used(client, name))
     finally:
         client.close()
     return Built(rows_s, built_s - rows_s)
@@ -72,6 +72,12 @@ def wait_until_built(uri: str, name: str, n_rows: int, timeout_s: float) -> Buil
 def _count(client: MilvusClient, name: str) -> int:
     (row,) = client.query(name, filter="", output_fields=["count(*)"])
     return int(row["count(*)"])
+
+
+def _is_used(client: MilvusClient, name: str) -> bool:
+    """Return whether all rows are searched by the index, none one by one."""
+    segments = client.list_loaded_segments(name)
+    return bool(segments) and all(segment.index_name for segment in segments)
 
 
 def _is_built(described: dict[str, object]) -> bool:

@@ -38,7 +38,6 @@ from protos.vectors import Floats
 from retrieval.bench.raw import Built, RawMilvus, wait_until_built
 from retrieval.bench.shop import (
     MODEL,
-    N_SEEN,
     TENANT,
     Shop,
     category,
@@ -109,14 +108,13 @@ def _build(shop: Shop, endpoints: Endpoints) -> Built:
 async def _compare(
     shop: Shop, endpoints: Endpoints, built: Built, n_rounds: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    limit = served_limit(first_limit(N_PLACES, N_SEEN))
     collection = collection_name(Topics().prefix, MODEL)
-    raw = RawMilvus(endpoints.milvus_uri, collection, _where(), limit=limit, ef=served_ef(limit))
+    raw = RawMilvus(endpoints.milvus_uri, collection, _where())
     channel = aio_channel(endpoints.retrieval)
     stub = RecommendServiceStub(channel)
 
     async def ask_raw(user: int) -> list[list[str]]:
-        return await raw.search(shop.users[user])
+        return await raw.search(shop.users[user], limits[user], served_ef(limits[user]))
 
     async def ask_feed(user: int) -> Feed:
         response = await stub.Recommend(RecommendRequest(query=_query(user)), timeout=RPC_TIMEOUT_S)
@@ -126,6 +124,7 @@ async def _compare(
         return feed
 
     try:
+        limits = [await _limit(shop, raw, user) for user in range(N_USERS)]
         hits = [await ask_raw(user) for user in range(N_USERS)]
         feeds = [await ask_feed(user) for user in range(N_USERS)]
         alone = await _alone({"raw": ask_raw, "feed": ask_feed}, n_rounds)
@@ -137,7 +136,7 @@ async def _compare(
     figures = {
         "p50_ratio": round(p50["feed"] / p50["raw"], 3),
         "throughput_ratio": round(together["feed"] / together["raw"], 3),
-        "index_recall": round(_recall(shop, hits, limit), 4),
+        "index_recall": round(_recall(shop, hits), 4),
         "p50_ms": round(p50["feed"], 2),
         "p99_ms": round(1000 * float(np.quantile(alone["feed"], 0.99)), 2),
         "users_per_s": round(together["feed"]),
@@ -145,8 +144,8 @@ async def _compare(
         "n_items": shop.n_items,
         "n_users": N_USERS,
         "n_callers": N_CALLERS,
-        "limit": limit,
-        "ef": served_ef(limit),
+        "limit": median(limits),
+        "ef": median(map(served_ef, limits)),
         "rows_s": round(built.rows_s, 1),
         "index_s": round(built.index_s, 1),
         "memory_mib": _memory_mib(),
@@ -195,7 +194,16 @@ async def _rate(ask: Ask) -> float:
     return n_asked / (time.perf_counter() - start)
 
 
-def _recall(shop: Shop, hits: Sequence[Sequence[Sequence[str]]], limit: int) -> float:
+async def _limit(shop: Shop, raw: RawMilvus, user: int) -> int:
+    """Return how many hits an interest is asked for: as the server does, by the share that was
+    seen of those before."""
+    found = await raw.search(shop.users[user], first_limit(N_PLACES, 0), 512)
+    names = {f"{TENANT}/{item_id(row)}" for row in shop.seen[user].tolist()}
+    keys = {key for hits in found for key in hits}
+    return served_limit(first_limit(N_PLACES, len(keys & names) / len(keys)))
+
+
+def _recall(shop: Shop, hits: Sequence[Sequence[Sequence[str]]]) -> float:
     """Return which share of the exactly nearest items that the filter lets through was found."""
     wanted = (shop.categories < N_WANTED_CATEGORIES) & (shop.prices < PRICE)
     rows = np.flatnonzero(wanted)
@@ -203,9 +211,9 @@ def _recall(shop: Shop, hits: Sequence[Sequence[Sequence[str]]], limit: int) -> 
     for interests, found in zip(shop.users, hits, strict=True):
         scores = shop.vectors[rows] @ interests.T  # (n, K)
         for column, ids in zip(scores.T, found, strict=True):
-            exact = rows[np.argpartition(-column, limit)[:limit]]
+            exact = rows[np.argpartition(-column, len(ids))[: len(ids)]]
             names = {f"{TENANT}/{item_id(row)}" for row in exact.tolist()}
-            shares.append(len(names & set(ids)) / limit)
+            shares.append(len(names & set(ids)) / len(ids))
     return float(np.mean(shares))
 
 
