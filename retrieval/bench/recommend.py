@@ -124,9 +124,9 @@ async def _compare(
         return feed
 
     try:
+        feeds = [await ask_feed(user) for user in range(N_USERS)]
         limits = [await _limit(shop, raw, user) for user in range(N_USERS)]
         hits = [await ask_raw(user) for user in range(N_USERS)]
-        feeds = [await ask_feed(user) for user in range(N_USERS)]
         alone = await _alone({"raw": ask_raw, "feed": ask_feed}, n_rounds)
         together = await _together({"raw": ask_raw, "feed": ask_feed}, n_rounds)
     finally:
@@ -200,6 +200,8 @@ async def _limit(shop: Shop, raw: RawMilvus, user: int) -> int:
     found = await raw.search(shop.users[user], first_limit(N_PLACES, 0), 512)
     names = {f"{TENANT}/{item_id(row)}" for row in shop.seen[user].tolist()}
     keys = {key for hits in found for key in hits}
+    if not keys:
+        raise FreshetError("Milvus found nothing; is its collection loaded?")
     return served_limit(first_limit(N_PLACES, len(keys & names) / len(keys)))
 
 
