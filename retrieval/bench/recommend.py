@@ -136,7 +136,7 @@ async def _compare(
     figures = {
         "p50_ratio": round(p50["feed"] / p50["raw"], 3),
         "throughput_ratio": round(together["feed"] / together["raw"], 3),
-        "index_recall": round(_recall(shop, hits), 4),
+        "index_recall": round(_recall(shop, hits, limits), 4),
         "p50_ms": round(p50["feed"], 2),
         "p99_ms": round(1000 * float(np.quantile(alone["feed"], 0.99)), 2),
         "users_per_s": round(together["feed"]),
@@ -205,17 +205,18 @@ async def _limit(shop: Shop, raw: RawMilvus, user: int) -> int:
     return served_limit(first_limit(N_PLACES, len(keys & names) / len(keys)))
 
 
-def _recall(shop: Shop, hits: Sequence[Sequence[Sequence[str]]]) -> float:
-    """Return which share of the exactly nearest items that the filter lets through was found."""
+def _recall(shop: Shop, hits: Sequence[Sequence[Sequence[str]]], limits: Sequence[int]) -> float:
+    """Return which share of the exactly nearest items that the filter lets through was found: of as
+    many as each user's searches were asked for."""
     wanted = (shop.categories < N_WANTED_CATEGORIES) & (shop.prices < PRICE)
     rows = np.flatnonzero(wanted)
     shares = []
-    for interests, found in zip(shop.users, hits, strict=True):
+    for interests, found, limit in zip(shop.users, hits, limits, strict=True):
         scores = shop.vectors[rows] @ interests.T  # (n, K)
         for column, ids in zip(scores.T, found, strict=True):
-            exact = rows[np.argpartition(-column, len(ids))[: len(ids)]]
+            exact = rows[np.argpartition(-column, limit)[:limit]]
             names = {f"{TENANT}/{item_id(row)}" for row in exact.tolist()}
-            shares.append(len(names & set(ids)) / len(ids))
+            shares.append(len(names & set(ids)) / limit)
     return float(np.mean(shares))
 
 
