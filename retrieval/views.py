@@ -7,6 +7,7 @@ from protos.rec.v1.interests_pb2 import Tier
 from protos.rec.v1.recommend_pb2 import (
     Feed,
     GetUserResponse,
+    ItemSource,
     ListUsersResponse,
     RecentEvent,
     ScoredItem,
@@ -74,6 +75,7 @@ def item_view(item: ScoredItem) -> dict[str, Json]:
         "score": round(item.score, 4),
         "interest": item.interest,
         "because": because,
+        "is_new": item.explanation.source == ItemSource.ITEM_SOURCE_NEW,
     }
 
 

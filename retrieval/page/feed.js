@@ -39,7 +39,7 @@ export function showReasons(user, sourceText) {
   for (const element of elements()) {
     const name = names.get(Number(element.dataset.interest)) ?? "";
     const event = element.dataset.because.split("\n").map((item) => events.get(item)).find(Boolean);
-    const because = event ? `because you ${past(event.action)} ${event.title}` : name ? "near this interest" : sourceText;
+    const because = element.dataset.isNew === "true" ? "new in the catalogue" : event ? `because you ${past(event.action)} ${event.title}` : name ? "near this interest" : sourceText;
     element.querySelector(".interest-name").textContent = name;
     element.querySelector(".because").textContent = because;
     label(element);
@@ -57,7 +57,7 @@ export function elementOf(item) {
 
 function filled(element, item, at) {
   const made = element ?? template.content.firstElementChild.cloneNode(true);
-  Object.assign(made.dataset, { item: item.item_id, title: item.title, interest: item.interest, because: item.because.join("\n"), rank: at + 1 });
+  Object.assign(made.dataset, { item: item.item_id, title: item.title, interest: item.interest, because: item.because.join("\n"), isNew: item.is_new, rank: at + 1 });
   made.style.setProperty("--hue", hue(item.interest));
   made.querySelector(".rank").textContent = at + 1;
   const title = made.querySelector(".title");

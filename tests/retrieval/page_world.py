@@ -35,7 +35,7 @@ HOPS = ("accepted", "folded", "requested", "encoded", "published", "received", "
 NOW_MS = 1_700_000_000_000
 
 
-def film(item_id, *categories, title="", interest=0, because=()):
+def film(item_id, *categories, title="", interest=0, because=(), source=0):
     """Return an item of a feed; its title is the item_id unless another is given."""
     return ScoredItem(
         item_id=item_id,
@@ -43,7 +43,7 @@ def film(item_id, *categories, title="", interest=0, because=()):
         categories=categories,
         score=0.5,
         interest=interest,
-        explanation=Explanation(because_item_ids=because),
+        explanation=Explanation(because_item_ids=because, source=source),
     )
 
 

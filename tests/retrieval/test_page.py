@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
-from protos.rec.v1.recommend_pb2 import Source
+from protos.rec.v1.recommend_pb2 import ItemSource, Source
 from tests.browser import a_browser, a_page
 from tests.retrieval.page_world import feed_of, film, page_world, person
 from tests.retrieval.test_web import EVIL
@@ -87,6 +87,13 @@ async def test_every_item_says_which_interest_found_it_and_because_of_what(page)
     # Nobody is shown an item because of what he dismissed.
     assert reasons[0] == "Sci-Fi because you liked Heat"
     assert reasons[1] == "Crime near this interest"
+
+
+async def test_an_item_that_has_its_place_as_a_new_one_says_so(world, page):
+    film_of_today = film("today", because=["heat"], source=ItemSource.ITEM_SOURCE_NEW)
+    world.recommender.push(feed_of([film_of_today]))
+
+    await expect(page.locator('[data-item="today"] .because')).to_have_text("new in the catalogue")
 
 
 async def test_a_click_is_seen_at_once_and_sent_once_however_often_it_is_clicked(world, page):
