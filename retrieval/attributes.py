@@ -80,11 +80,13 @@ class Census:
         self._store, self._batch = store, batch
         self._changes: dict[str, dict[str, Counts]] = {}
 
-    def replace(self, key: bytes, attributes: Mapping[str, Value] | None) -> None:
-        """Count what an item is about to carry, before it is put into the batch; None: it goes."""
-        before = self._batch.get(ITEMS, key)
+    def replace(
+        self, key: bytes, before: Item | None, attributes: Mapping[str, Value] | None
+    ) -> None:
+        """Count what an item is about to carry instead of what it was before (None: it is new);
+        None: it goes."""
         if before is not None:
-            self._count(key, attributes_of(ItemVector.FromString(before).item), -1)
+            self._count(key, attributes_of(before), -1)
         if attributes is not None:
             self._count(key, attributes, 1)
 

@@ -22,7 +22,7 @@ from retrieval.attributes import Census, TenantAttributes, attributes_of, count_
 from retrieval.filters import Value
 from retrieval.measures import REFUSED_RECORDS
 from retrieval.newest import list_if_never, list_item
-from retrieval.store import ITEMS, Store, put_offsets
+from retrieval.store import ITEMS, Batch, Store, put_offsets
 
 log = structlog.get_logger(__name__)
 
@@ -78,8 +78,9 @@ class Catalogue:
         census = Census(self._store, batch)
         for record in records:
             if record.value is None:
-                census.replace(record.key, None)
-                list_item(batch, record.key, None)
+                before = _stored(batch, record.key)
+                census.replace(record.key, before, None)
+                list_item(batch, record.key, before, None)
                 batch.delete(ITEMS, record.key)
                 news[record.key] = None
                 continue
@@ -89,8 +90,9 @@ class Catalogue:
                 refuse_item(topic, record, error)
                 continue
             news[record.key] = item
-            census.replace(record.key, item.attributes)
-            list_item(batch, record.key, item.created_at_ms)
+            before = _stored(batch, record.key)
+            census.replace(record.key, before, item.attributes)
+            list_item(batch, record.key, before, item.created_at_ms)
             batch.put(ITEMS, record.key, record.value)
         census.write()
         offsets = self._store.next_offsets(f"catalogue:{topic}")
@@ -112,6 +114,12 @@ class Catalogue:
             return None
         item = _item(ItemVector.FromString(raw), key)
         return self.items.put_if_absent(key, item, _cost(item))
+
+
+def _stored(batch: Batch, key: bytes) -> Item | None:
+    """Return an item as the batch leaves it so far."""
+    raw = batch.get(ITEMS, key)
+    return None if raw is None else ItemVector.FromString(raw).item
 
 
 def parse_item(topic: str, record: Record) -> CatalogueItem:

@@ -6,8 +6,8 @@ They are read again at most once a second, so one that has just been made can be
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 
@@ -24,18 +24,28 @@ DAY_MS = 24 * 3600 * 1000
 _MAX_BYTES = 64 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    items: list[CatalogueItem]
-    read_s: float
+_Vectors: TypeAlias = tuple[list[bytes], Floats]
+"""Keys, and their vectors. (n, D)"""
 
-    def of(self, version: str, dim: int) -> tuple[list[bytes], Floats]:
-        """Return keys and vectors (n, D) of a model version."""
-        vectors = {item.key: item.vectors.get(version) for item in self.items}
-        good = {key: one for key, one in vectors.items() if one is not None and len(one) == dim}
-        return list(good), np.concatenate([*good.values()] or [np.empty(0, np.float32)]).reshape(
-            -1, dim
-        )
+
+class _Held:
+    """What was newest when it was read; vectors are laid out once for each model."""
+
+    def __init__(self, items: list[CatalogueItem], read_s: float) -> None:
+        self.items, self.read_s = items, read_s
+        self._laid_out: dict[tuple[str, int], _Vectors] = {}
+
+    def of(self, version: str, dim: int) -> _Vectors:
+        """Return the items that have such a vector of a model version."""
+        found = self._laid_out.get((version, dim))
+        if found is None:
+            found = self._laid_out[version, dim] = self._lay_out(version, dim)
+        return found
+
+    def _lay_out(self, version: str, dim: int) -> _Vectors:
+        good = [item for item in self.items if len(item.vectors.get(version, ())) == dim]
+        vectors = [item.vectors[version] for item in good] or [np.empty(0, np.float32)]
+        return [item.key for item in good], np.concatenate(vectors).reshape(-1, dim)
 
 
 class NewItems:

@@ -8,22 +8,21 @@ import struct
 from collections.abc import Iterator
 
 from protos.keys import split_key
-from protos.rec.v1.items_pb2 import ItemVector
+from protos.rec.v1.items_pb2 import Item, ItemVector
 from retrieval.store import ITEMS, META, NEWEST, Batch, Store
 
 _FAR_MS = 2**63 - 1
 _LISTED = b"newest"
 
 
-def list_item(batch: Batch, key: bytes, created_at_ms: int | None) -> None:
-    """List an item (tenant/item) that is about to be put into the batch; None: it goes."""
-    before = batch.get(ITEMS, key)
+def list_item(batch: Batch, key: bytes, before: Item | None, created_at_ms: int | None) -> None:
+    """List an item (tenant/item) instead of what it was before (None: it is new); without a time it
+    goes."""
     if before is not None:
-        listed_ms = ItemVector.FromString(before).item.created_at_ms
-        if listed_ms == created_at_ms:
+        if before.created_at_ms == created_at_ms:
             return
-        if listed_ms > 0:
-            batch.delete(NEWEST, _row(key, listed_ms))
+        if before.created_at_ms > 0:
+            batch.delete(NEWEST, _row(key, before.created_at_ms))
     if created_at_ms is not None and created_at_ms > 0:
         batch.put(NEWEST, _row(key, created_at_ms), b"")
 

@@ -126,9 +126,5 @@ def _row(item: CatalogueItem, model_version: str) -> dict[str, object]:
         "available": item.available,
         "created_at_ms": item.created_at_ms,
         "popularity": item.popularity,
-        "attributes": {
-            name: getattr(value, value.WhichOneof("kind"))
-            for name, value in item.item.attributes.items()
-            if value.WhichOneof("kind")
-        },
+        "attributes": dict(item.attributes),
     }

@@ -15,18 +15,6 @@ from tests.retrieval.filter_trees import random_attributes
 from tests.retrieval.retrieval_world import item_vector, record, unit
 
 
-@pytest.fixture
-def store(tmp_path):
-    made = Store(tmp_path / "store")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def catalogue(store):
-    return Catalogue(store, max_bytes=2**20)
-
-
 def carrying(item_id, tenant="default", **attributes):
     """A record of an item; attributes by name."""
     message = item_vector(item_id, unit(1, 0), attributes=attributes)

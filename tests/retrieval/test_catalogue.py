@@ -1,27 +1,13 @@
 import numpy as np
-import pytest
 
 from protos.keys import compose_key
 from protos.rec.v1.items_pb2 import Dtype, Embedding
 from retrieval.catalogue import MAX_CATEGORIES, MAX_CATEGORY_BYTES, Catalogue
 from retrieval.measures import REFUSED_RECORDS
 from retrieval.milvus.writer import _row
-from retrieval.store import Store
 from tests.retrieval.retrieval_world import item_vector, record, unit
 
 KEY = compose_key("default", "1")
-
-
-@pytest.fixture
-def store(tmp_path):
-    made = Store(tmp_path / "store")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def catalogue(store):
-    return Catalogue(store, max_bytes=2**20)
 
 
 def refused(what):

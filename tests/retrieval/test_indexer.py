@@ -7,7 +7,6 @@ from protos.keys import compose_key
 from retrieval.indexer import Indexer
 from retrieval.measures import REFUSED_RECORDS
 from retrieval.milvus.client import Collection, MissingCollection, WrongDimension
-from retrieval.store import Store
 from tests.retrieval.retrieval_world import item_vector, record, unit
 
 
@@ -70,13 +69,6 @@ class FakeFollower:
 
     def stop(self):
         pass
-
-
-@pytest.fixture
-def store(tmp_path):
-    made = Store(tmp_path / "store")
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -21,16 +21,6 @@ X, Y = unit(1, 0, 0, 0), unit(0, 1, 0, 0)
 HOPS = ("accepted", "folded", "requested", "encoded", "published")
 
 
-@pytest.fixture
-async def stub(world):
-    server = GrpcServer("127.0.0.1:0", [recommend_service(world.servicer)])
-    port = await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield RecommendServiceStub(channel)
-    await world.servicer.close()
-    await server.stop(0)
-
-
 def fill(world: World) -> None:
     for row in range(4):
         world.add_item(f"x{row}", unit(1, 0, 0.1 * row, 0))

@@ -8,7 +8,7 @@ from protos.rec.v1.recommend_pb2 import ItemSource
 from retrieval.catalogue import Catalogue
 from retrieval.new_items import DAY_MS, NewItems
 from retrieval.newest import newest
-from retrieval.store import META, NEWEST, Store
+from retrieval.store import META, NEWEST
 from tests.retrieval.recommending import X, fill, ids, recommend
 from tests.retrieval.retrieval_world import hashes, interests, item_vector, record, state, unit
 
@@ -20,18 +20,6 @@ class Clock:
 
     def __call__(self):
         return self.now_s
-
-
-@pytest.fixture
-def store(tmp_path):
-    made = Store(tmp_path / "store")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def catalogue(store):
-    return Catalogue(store, max_bytes=2**20)
 
 
 @pytest.fixture
