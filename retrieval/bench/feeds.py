@@ -32,17 +32,14 @@ from protos.rec.v1.interests_pb2 import Cause, Hop, UserInterests
 from protos.rec.v1.recommend_pb2 import FeedQuery, StreamFeedRequest
 from protos.rec.v1.recommend_pb2_grpc import RecommendServiceStub
 from protos.vectors import Floats
-from retrieval.bench.raw import wait_until_built
+from retrieval.bench.raw import open_shop
 from retrieval.bench.shop import (
-    MODEL,
     TENANT,
     Shop,
     make_shop,
-    publish,
     state_of,
     user_id,
 )
-from retrieval.milvus.client import collection_name
 
 N_ITEMS, N_FEEDS = 20_000, 2_000
 SLOW_SHARE = 0.05
@@ -71,10 +68,7 @@ def feeds(quick: bool) -> Result:
     with tempfile.TemporaryDirectory(prefix="freshet-bench-") as folder:
         parts = frozenset({"kafka", "milvus", "retrieval"})
         with running_stack(Path(folder), parts, Silent()) as endpoints:
-            with Progress(console=console, transient=True) as progress:
-                publish(shop, endpoints.kafka_bootstrap, Topics(), progress)
-            name = collection_name(Topics().prefix, MODEL)
-            wait_until_built(endpoints.milvus_uri, name, shop.n_items, 600)
+            open_shop(shop, endpoints, console)
             figures = asyncio.run(_measure(shop, endpoints, QUICK_SECONDS if quick else SECONDS))
     return Result(figures)
 

@@ -5,11 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pymilvus import AsyncMilvusClient, MilvusClient
+from rich.console import Console
+from rich.progress import Progress
 
+from infra.endpoints import Endpoints
+from infra.kafka_topics import Topics
 from protos.vectors import Floats
+from retrieval.bench.shop import MODEL, Shop, publish
 from retrieval.filters import Filter, render
+from retrieval.milvus.client import collection_name
 
 POLL_S = 0.5
+BUILD_TIMEOUT_S = 1_500.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,15 @@ class RawMilvus:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def open_shop(shop: Shop, endpoints: Endpoints, console: Console) -> Built:
+    """Write a shop to Kafka, and wait until Milvus holds and uses all of it."""
+    with Progress(console=console, transient=True) as progress:
+        publish(shop, endpoints.kafka_bootstrap, Topics(), progress)
+    with console.status("waiting until Milvus has all items and its index"):
+        name = collection_name(Topics().prefix, MODEL)
+        return wait_until_built(endpoints.milvus_uri, name, shop.n_items, BUILD_TIMEOUT_S)
 
 
 def wait_until_built(uri: str, name: str, n_rows: int, timeout_s: float) -> Built:

@@ -22,9 +22,10 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import psutil
 from rich.console import Console
-from rich.progress import Progress, track
+from rich.progress import track
 
 from infra.bench import Result
 from infra.channels import aio_channel
@@ -35,7 +36,7 @@ from protos.errors import FreshetError
 from protos.rec.v1.recommend_pb2 import Feed, FeedQuery, RecommendRequest, Source
 from protos.rec.v1.recommend_pb2_grpc import RecommendServiceStub
 from protos.vectors import Floats
-from retrieval.bench.raw import Built, RawMilvus, wait_until_built
+from retrieval.bench.raw import Built, RawMilvus, open_shop
 from retrieval.bench.shop import (
     MODEL,
     TENANT,
@@ -43,7 +44,6 @@ from retrieval.bench.shop import (
     category,
     item_id,
     make_shop,
-    publish,
     user_id,
 )
 from retrieval.filters import Attribute, Compare, Filter, Kind
@@ -61,7 +61,6 @@ ROUNDS, QUICK_ROUNDS = 3, 1
 SECONDS = 4.0
 N_WANTED_CATEGORIES, PRICE = 5, 60
 RPC_TIMEOUT_S = 10.0
-BUILD_TIMEOUT_S = 1_500.0
 
 console = Console(stderr=True)
 
@@ -93,16 +92,8 @@ def _measured(n_items: int, n_rounds: int) -> tuple[dict[str, Any], dict[str, An
     with tempfile.TemporaryDirectory(prefix="freshet-bench-") as folder:
         parts = frozenset({"kafka", "milvus", "retrieval"})
         with running_stack(Path(folder), parts, Silent()) as endpoints:
-            built = _build(shop, endpoints)
+            built = open_shop(shop, endpoints, console)
             return asyncio.run(_compare(shop, endpoints, built, n_rounds))
-
-
-def _build(shop: Shop, endpoints: Endpoints) -> Built:
-    with Progress(console=console, transient=True) as progress:
-        publish(shop, endpoints.kafka_bootstrap, Topics(), progress)
-    with console.status("waiting until Milvus has all items and its index"):
-        name = collection_name(Topics().prefix, MODEL)
-        return wait_until_built(endpoints.milvus_uri, name, shop.n_items, BUILD_TIMEOUT_S)
 
 
 async def _compare(
@@ -208,8 +199,7 @@ async def _limit(shop: Shop, raw: RawMilvus, user: int) -> int:
 def _recall(shop: Shop, hits: Sequence[Sequence[Sequence[str]]], limits: Sequence[int]) -> float:
     """Return which share of the exactly nearest items that the filter lets through was found: of as
     many as each user's searches were asked for."""
-    wanted = (shop.categories < N_WANTED_CATEGORIES) & (shop.prices < PRICE)
-    rows = np.flatnonzero(wanted)
+    rows = np.flatnonzero(_passing(shop))
     shares = []
     for interests, found, limit in zip(shop.users, hits, limits, strict=True):
         scores = shop.vectors[rows] @ interests.T  # (n, K)
@@ -222,7 +212,7 @@ def _recall(shop: Shop, hits: Sequence[Sequence[Sequence[str]]], limits: Sequenc
 
 def _variety(shop: Shop, feeds: Sequence[Feed]) -> dict[str, float]:
     """Compare feeds with the plain top n: unseen items by their best score alone."""
-    wanted = (shop.categories < N_WANTED_CATEGORIES) & (shop.prices < PRICE)
+    wanted = _passing(shop)
     ours, plains, shared = [], [], []
     for user, feed in enumerate(feeds):
         allowed = wanted.copy()
@@ -238,6 +228,11 @@ def _variety(shop: Shop, feeds: Sequence[Feed]) -> dict[str, float]:
         "diversity_of_plain_top_n": round(float(np.mean(plains)), 3),
         "shared_with_plain_top_n": round(float(np.mean(shared)), 3),
     }
+
+
+def _passing(shop: Shop) -> npt.NDArray[np.bool_]:
+    """Return which items the filter of `_query` lets through. (N,)"""
+    return (shop.categories < N_WANTED_CATEGORIES) & (shop.prices < PRICE)
 
 
 def _distance(vectors: Floats) -> float:

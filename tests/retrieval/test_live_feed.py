@@ -7,14 +7,12 @@ import grpc
 import grpc.aio
 import pytest
 
-from infra.grpc_server import GrpcServer
 from protos.errors import DependencyDown
 from protos.rec.v1.interests_pb2 import Cause, Hop, OpenFeed
 from protos.rec.v1.recommend_pb2 import FeedQuery, Source, StreamFeedRequest
-from protos.rec.v1.recommend_pb2_grpc import RecommendServiceStub
 from retrieval.live import LiveFeed
 from retrieval.queries import Query
-from retrieval.service import recommend_service
+from tests.retrieval.recommending import served
 from tests.retrieval.retrieval_world import World, interests, state, unit
 
 X, Y = unit(1, 0, 0, 0), unit(0, 1, 0, 0)
@@ -192,10 +190,7 @@ async def test_a_drain_ends_open_feeds_at_once(world, stub):
 
 async def test_too_many_open_feeds_are_turned_away(tmp_path):
     world = World(tmp_path, max_open_feeds=1)
-    server = GrpcServer("127.0.0.1:0", [recommend_service(world.servicer)])
-    port = await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub = RecommendServiceStub(channel)
+    async with served(world) as stub:
         call = watch(stub)
         await call.read()
 
@@ -203,8 +198,6 @@ async def test_too_many_open_feeds_are_turned_away(tmp_path):
             await watch(stub).read()
 
     assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-    await world.servicer.close()
-    await server.stop(0)
     world.store.close()
 
 

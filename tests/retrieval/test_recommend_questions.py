@@ -6,7 +6,6 @@ import grpc
 import grpc.aio
 import pytest
 
-from infra.grpc_server import GrpcServer
 from protos.errors import DependencyDown
 from protos.rec.v1.events_pb2 import Event, Receipt
 from protos.rec.v1.recommend_pb2 import (
@@ -16,9 +15,7 @@ from protos.rec.v1.recommend_pb2 import (
     SimilarItemsRequest,
     Source,
 )
-from protos.rec.v1.recommend_pb2_grpc import RecommendServiceStub
-from retrieval.service import recommend_service
-from tests.retrieval.recommending import PARTITION, X, Y, fill, ids, recommend, refusal
+from tests.retrieval.recommending import PARTITION, X, Y, fill, ids, recommend, refusal, served
 from tests.retrieval.retrieval_world import (
     World,
     interests,
@@ -198,10 +195,7 @@ async def test_too_many_requests_at_once_are_told_to_retry(tmp_path):
     world.index.delay_s = 0.3
     fill(world)
     world.add_user(state("u", 7, interests(X)))
-    server = GrpcServer("127.0.0.1:0", [recommend_service(world.servicer)])
-    port = await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub = RecommendServiceStub(channel)
+    async with served(world) as stub:
         slow = asyncio.create_task(recommend(stub))
         await asyncio.sleep(0.1)
 
@@ -209,7 +203,6 @@ async def test_too_many_requests_at_once_are_told_to_retry(tmp_path):
         await slow
 
     assert status == grpc.StatusCode.RESOURCE_EXHAUSTED
-    await server.stop(0)
     world.store.close()
 
 
