@@ -24,8 +24,8 @@ from encoder.unlocked import Run, cpp_compiler, loaded
 
 FEW = 4
 """Rows of an example."""
-N_KEPT = 9
-"""Files in a folder: three passes of each of the newest models."""
+N_KEPT = 12
+"""Files in a folder: four passes of each of the newest models."""
 
 log = structlog.get_logger(__name__)
 

@@ -55,7 +55,7 @@ class UserJob:
         state = self.state
         n_open = state.n_events - state.n_closed_segments * segment_size
         n_segments = sum(block.HasField("segment") for block in state.blocks)
-        n_items = 0 if self.is_light else len(state.recent)
+        n_items = 0 if self.is_light else len(state.recent_item_ids)
         return max(1, min(segment_size, n_open)) + n_segments * segment_size + n_items
 
 

@@ -1,10 +1,10 @@
 """The two passes of a refresh, tensors in and tensors out: what a compiler can take as a whole.
 
 Nearly every refresh is an event more on a past. Alone it is all fixed cost: PyTorch starts two
-thousand small operations for it. Compiled (FRESHET_ENCODER_COMPILE), such rows are padded to one
-shape but for their number, so that one graph of each pass serves them all. Windows that are cut
-back have a graph of their own: some user of a batch nearly always has one. Other rows, whose work
-outweighs the fixed cost, are computed as they are.
+thousand small operations for it. Compiled (FRESHET_ENCODER_COMPILE), one graph of each pass serves
+all such rows, whatever their number. A second one serves rows with more that is new, padded to the
+length of a window that was cut back: some user of a batch nearly always has one. Other rows, whose
+work outweighs the fixed cost, are computed as they are.
 
 What is new of a row is written behind its past by the pass itself: a compiler does that in place.
 """
@@ -17,16 +17,13 @@ from torch import Tensor, nn
 from torch.export import register_dataclass
 
 from encoder.compiled import compiled, flat
+from encoder.config import ModelConfig
 from encoder.light import Rows
 from encoder.llm import PastItems
 from encoder.model import Recommender
 from encoder.past import NO_PADDING, Padding, Past
 from encoder.segment_rows import alike
 from encoder.unlocked import Run
-
-N_NEW = 4
-"""Events that are new at most in rows of compiled passes: some come together, or while the user's
-refresh before is under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +138,15 @@ class _Compiled:
 
 def light_routes(model: Recommender, compiling: Compiling | None) -> Routes:
     config = model.config
-    padding = Padding(N_NEW, config.n_blocks, has_past=True)
-    return Routes(LightPass(model), [padding], compiling)
+    paddings = [Padding(n, config.n_blocks, has_past=True) for n in _n_new(config)]
+    return Routes(LightPass(model), paddings, compiling)
 
 
 def llm_routes(model: Recommender, compiling: Compiling | None) -> Routes:
-    cut_back = model.config.recent_size // 2
-    paddings = [Padding(n_new, has_past=True) for n_new in sorted({N_NEW, cut_back})]
+    paddings = [Padding(n, has_past=True) for n in _n_new(model.config)]
     return Routes(LlmPass(model), paddings, compiling)
+
+
+def _n_new(config: ModelConfig) -> list[int]:
+    """Return how many events or items are new at most in rows of each compiled graph."""
+    return sorted({1, config.recent_size // 2})

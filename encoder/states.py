@@ -8,6 +8,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import repeat
 
 import numpy as np
 
@@ -28,7 +29,12 @@ from protos.rec.v1.encoder_pb2 import (
     UserResult,
     UserState,
 )
-from protos.rec.v1.interests_pb2 import TIER_LIGHT, TIER_REFINED, TIER_UNSPECIFIED
+from protos.rec.v1.interests_pb2 import (
+    TIER_LIGHT,
+    TIER_REFINED,
+    TIER_UNSPECIFIED,
+    RecentItem,
+)
 from protos.segments import DIGEST_BYTES, Columns, segment_columns, split_digests
 
 MAX_BLOCKS = 256
@@ -114,10 +120,13 @@ def _check_counts(state: UserState, n_open: int, config: ModelConfig) -> None:
         )
     if n_events == 0:
         raise InvalidInput("n_events is 0; a user without events has no interests")
-    if len(state.recent) > config.recent_size:
+    n_recent, n_texts = len(state.recent_item_ids), len(state.recent_text_digests)
+    if n_recent > config.recent_size:
         raise InvalidInput(
-            f"recent has {len(state.recent)} items, the model reads {config.recent_size}"
+            f"recent_item_ids has {n_recent} items, the model reads {config.recent_size}"
         )
+    if n_texts != n_recent:
+        raise InvalidInput(f"recent_text_digests has {n_texts} entries for {n_recent} items")
     n_names, rest = divmod(len(state.block_digests), DIGEST_BYTES)
     if rest:
         raise InvalidInput(
@@ -244,16 +253,18 @@ def _memory(field: str, blob: bytes, config: ModelConfig) -> Memory:
 def _window(state: UserState, tenant: str, config: ModelConfig, known: Known) -> list[ItemState]:
     """Cut the window of recent items and look each up."""
     length = state.n_events - config.window_start(state.n_events)
-    if len(state.recent) < length:
-        raise InvalidInput(f"recent has {len(state.recent)} items, the window {length}")
-    recent = state.recent[len(state.recent) - length :]
-    keys = [(tenant, item.item_id, item.text_digest) for item in recent]
+    item_ids = state.recent_item_ids[-length:]
+    if len(item_ids) < length:
+        raise InvalidInput(f"recent_item_ids has {len(item_ids)} items, the window {length}")
+    digests = state.recent_text_digests[-length:]
+    keys = list(zip(repeat(tenant, length), item_ids, digests, strict=True))
     items = known.items.find(keys)
     if known.gone or known.sent_items or None in items:
         items = _supplied(keys, items, known)
-    missing = {key: one for key, one, item in zip(keys, recent, items, strict=True) if not item}
+    missing = dict.fromkeys(key for key, item in zip(keys, items, strict=True) if item is None)
     if missing:
-        raise _Refused(UserResult(status=RESULT_STATUS_NEED_ITEMS, need_items=missing.values()))
+        needed = [RecentItem(item_id=name, text_digest=digest) for _, name, digest in missing]
+        raise _Refused(UserResult(status=RESULT_STATUS_NEED_ITEMS, need_items=needed))
     return [item.state for item in items if item]
 
 

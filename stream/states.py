@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from protos.history import Head
+from protos.history import Head, Recent
 from protos.keys import split_key
 from protos.rec.v1.encoder_pb2 import Block, ItemText, UserState
 from protos.rec.v1.interests_pb2 import Cause, Hop, Interests, RecentItem, Tier, UserInterests
@@ -35,6 +35,8 @@ class Cut:
     folded_us: int
     first_block: int
     """Index of the first segment that `state` names."""
+    recent: Sequence[Recent]
+    """The items that `state` names, with what the encoder does not read of them."""
     is_void: bool = False
     """The user was erased since."""
     requested_us: int = 0
@@ -60,6 +62,7 @@ def cut_state(
         partition.changed(user)
     digests = _visible_digests(partition, user, model, codes_of)
     tenant, user_id = split_key(user.key)
+    recent = tuple(head.recent)
     state = UserState(
         tenant=tenant,
         user_id=user_id,
@@ -68,7 +71,8 @@ def cut_state(
         block_digests=b"".join(digests),
         n_closed_segments=head.n_closed,
         open_segment=head.open.to_bytes(),
-        recent=_recent_items(head, tenant, catalogue),
+        recent_item_ids=[one.item_id for one in recent],
+        recent_text_digests=[_text_digest(one, tenant, catalogue) for one in recent],
         n_events=head.n_events,
         tier=tier,
         accepted_ms=head.last_accepted_ms,
@@ -82,6 +86,7 @@ def cut_state(
         accepted_ms=head.last_accepted_ms,
         folded_us=user.folded_us,
         first_block=head.n_closed - len(digests),
+        recent=recent,
     )
 
 
@@ -148,7 +153,15 @@ def interests_record(cut: Cut, interests: Interests, applied_offset: int) -> Use
         n_events=state.n_events,
         n_closed_segments=state.n_closed_segments,
         open_segment_hashes=bytes(Segment.from_bytes(state.open_segment).hashes),
-        recent=state.recent,
+        recent=[
+            RecentItem(
+                item_id=one.item_id,
+                text_digest=digest,
+                event_time_ms=one.event_time_ms,
+                action=one.action,
+            )
+            for one, digest in zip(cut.recent, state.recent_text_digests, strict=True)
+        ],
         cause=cut.cause,
         hops=hops,
     )
@@ -212,19 +225,9 @@ def _stored_segment(partition: Partition, user_key: bytes, index: int) -> Segmen
     return segment
 
 
-def _recent_items(head: Head, tenant: str, catalogue: Catalogue) -> list[RecentItem]:
-    items = []
-    for recent in head.recent:
-        known = catalogue.get(item_key(tenant, recent.item_id))
-        items.append(
-            RecentItem(
-                item_id=recent.item_id,
-                text_digest=known.text_digest if known is not None else 0,
-                event_time_ms=recent.event_time_ms,
-                action=recent.action,
-            )
-        )
-    return items
+def _text_digest(recent: Recent, tenant: str, catalogue: Catalogue) -> int:
+    known = catalogue.get(item_key(tenant, recent.item_id))
+    return known.text_digest if known is not None else 0
 
 
 def _cause(head: Head, user: User, published: Published | None) -> Cause:

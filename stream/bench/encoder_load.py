@@ -149,7 +149,7 @@ def _prebuilt(
                 reader.grow(user, 1)
                 states.append(reader.state(user))
             named[caller].append(RefreshRequest(users=states).SerializeToString())
-            recent = {item.item_id for state in states for item in state.recent}
+            recent = {one for state in states for one in state.recent_item_ids}
             items = [ItemText(tenant=TENANT, item_id=one, text=texts[one]) for one in recent]
             for state in states:
                 fill(state)

@@ -126,7 +126,12 @@ class StubEncoder(encoder_pb2_grpc.EncoderServiceServicer):
             status = encoder_pb2.RESULT_STATUS_NEED_BLOCKS
             return encoder_pb2.UserResult(status=status, need_blocks=lacking)
         known = self._texts | self._gone
-        items = [i for i in user.recent if (i.item_id, i.text_digest) not in known]
+        revisions = zip(user.recent_item_ids, user.recent_text_digests, strict=True)
+        items = [
+            interests_pb2.RecentItem(item_id=name, text_digest=digest)
+            for name, digest in revisions
+            if (name, digest) not in known
+        ]
         if self.needs_items and items:
             status = encoder_pb2.RESULT_STATUS_NEED_ITEMS
             return encoder_pb2.UserResult(status=status, need_items=items)

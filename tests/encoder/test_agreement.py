@@ -130,8 +130,8 @@ def state_of(bundle, whole, tier):
         codes = catalogue.codes[row].tobytes()
         segment.extend([row], [whole.actions[place]], [whole.gaps[place]], [codes])
     for row in whole.last(config.recent_size).item_rows:
-        digest = text_digest(catalogue.texts[row])
-        state.recent.add(item_id=catalogue.item_ids[row], text_digest=digest)
+        state.recent_item_ids.append(catalogue.item_ids[row])
+        state.recent_text_digests.append(text_digest(catalogue.texts[row]))
     *closed, newest = [segment.to_bytes() for segment in segments]
     names = block_digests(bundle.model_version, closed, config.block_depth)
     for name, blob in zip(names, closed, strict=True):

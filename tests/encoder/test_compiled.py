@@ -10,13 +10,12 @@ import pytest
 import torch
 
 from encoder.engine import Engine
-from encoder.passes import N_NEW
 from encoder.user_slots import UserSlots
 from protos.errors import NotReady
 from tests.encoder.test_user_slots import User, assert_goes_on, assert_same, from_scratch
 from tests.encoder.tiny import CONFIG, deeper, make_bundle
 
-SIZE = CONFIG.segment_size
+SIZE, HALF = CONFIG.segment_size, CONFIG.recent_size // 2
 
 pytestmark = [
     pytest.mark.slow,
@@ -25,19 +24,14 @@ pytestmark = [
 ]
 
 
-CUT_BACK_AFTER = 2 * N_NEW + 4
-"""A recent_size: windows that are cut back have more items than other compiled rows."""
-
-
 @pytest.fixture(
     scope="module",
-    params=[("transformer", 1, CUT_BACK_AFTER), ("hstu", 2, CONFIG.recent_size)],
+    params=[("transformer", 1), ("hstu", 2)],
     ids=lambda p: p[0],
 )
 def engines(request, tmp_path_factory):
-    block, kept_tokens, recent_size = request.param
-    sizes = {"light_block": block, "kept_tokens": kept_tokens, "recent_size": recent_size}
-    bundle = make_bundle(replace(deeper(), **sizes))
+    block, kept_tokens = request.param
+    bundle = make_bundle(replace(deeper(), light_block=block, kept_tokens=kept_tokens))
     folder = tmp_path_factory.mktemp("compiled")
     slots = UserSlots(bundle.model, torch.device("cpu"), n_bytes=2**20)
     return Engine(bundle), Engine(bundle, users=slots, compiled_folder=folder)
@@ -61,15 +55,12 @@ def test_a_worker_that_keeps_nothing_of_users_equals_plain_passes(engines):
     assert_goes_on(Engine(plain.bundle, compiled_folder=folder), plain, 2 * SIZE)
 
 
-def test_windows_that_are_cut_back_have_a_way_of_their_own(engines):
+def test_one_event_more_and_windows_that_are_cut_back_have_ways_of_their_own(engines):
     _, compiled = engines
-    half = compiled.config.recent_size // 2
+    for routes in (compiled._light, compiled._llm):
+        ways = [next(routes.groups([n]))[1] for n in (1, 2, HALF, HALF + 1)]
 
-    ways = {n: next(compiled._llm.groups([n]))[1] for n in (1, N_NEW, half, half + 1)}
-
-    assert ways[1] is ways[N_NEW] is not ways[half + 1]
-    assert (ways[half] is ways[1]) is (half <= N_NEW)
-    assert ways[half] is not ways[half + 1]
+        assert ways[0] is not ways[1] is ways[2] is not ways[3]
 
 
 def test_other_threads_run_while_a_compiled_pass_does(engines):
@@ -118,10 +109,10 @@ def test_batches_of_users_with_few_and_many_new_events_equal_plain_passes(engine
     plain, compiled = engines
     users = [User(plain, seed) for seed in range(5)]
     counts = [1, SIZE - 1, SIZE, 2 * SIZE + 3, 3 * SIZE - 2]
-    for step in range(2 * N_NEW):
+    for step in range(2 * HALF):
         states = []
         for place, user in enumerate(users):
-            counts[place] += 1 + (step * place) % (N_NEW + 2)
+            counts[place] += 1 + (step * place) % (HALF + 2)
             states.append(user.state(counts[place], refine=(place + step) % 3 > 0))
 
         outputs = compiled.refresh(states)

@@ -9,9 +9,8 @@ from infra.kafka_follower import Record
 from protos.errors import Overloaded
 from protos.keys import text_digest
 from protos.rec.v1.encoder_pb2 import RESULT_STATUS_NEED_ITEMS, RESULT_STATUS_OK
-from protos.rec.v1.interests_pb2 import RecentItem
 from protos.rec.v1.items_pb2 import Item
-from tests.encoder.tiny import make_user
+from tests.encoder.tiny import make_user, set_newest
 
 
 def record(item_id, text, offset=0, key=None):
@@ -65,8 +64,7 @@ async def worker(bundle):
 async def status_with(worker, bundle, item_id, text):
     """The answer to a user whose newest item is this one."""
     state = make_user(bundle, 3).state
-    newest = RecentItem(item_id=item_id, text_digest=text_digest(text), action=1)
-    state.recent[-1].CopyFrom(newest)
+    set_newest(state, item_id, text_digest(text))
     (result,) = await worker.refresh([state], [], frozenset(), None)
     return result.status
 

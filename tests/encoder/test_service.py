@@ -15,7 +15,7 @@ from protos.rec.v1 import encoder_pb2 as pb
 from protos.rec.v1.encoder_pb2_grpc import EncoderServiceStub
 from protos.rec.v1.interests_pb2 import TIER_LIGHT, TIER_REFINED, RecentItem
 from protos.segments import Segment, block_digests, split_digests
-from tests.encoder.tiny import CONFIG, make_user
+from tests.encoder.tiny import CONFIG, make_user, set_newest
 
 CLOSE = {"rtol": 1e-4, "atol": 3e-5}
 
@@ -140,7 +140,7 @@ async def test_concurrent_requests_share_batches_and_agree(running, bundle):
 
 async def test_an_unknown_text_is_asked_for_and_then_remembered(running, bundle):
     user = make_user(bundle, 3).state
-    user.recent[-1].item_id, user.recent[-1].text_digest = "new", text_digest("a new thing")
+    set_newest(user, "new", text_digest("a new thing"))
     (first,) = await running.refresh(user)
     assert first.status == pb.RESULT_STATUS_NEED_ITEMS
     assert [item.item_id for item in first.need_items] == ["new"]
@@ -154,10 +154,10 @@ async def test_an_unknown_text_is_asked_for_and_then_remembered(running, bundle)
 
 async def test_an_item_that_is_gone_counts_as_one_without_a_text(running, bundle):
     user = make_user(bundle, 3).state
-    user.recent[-1].item_id, user.recent[-1].text_digest = "lost", 99
+    set_newest(user, "lost", 99)
     gone = RecentItem(item_id="lost", text_digest=99)
     (found,) = await running.refresh(user, item_gone=[gone])
-    user.recent[-1].text_digest = 0
+    user.recent_text_digests[-1] = 0
     (unknown,) = await running.refresh(user)
 
     np.testing.assert_allclose(vectors(found), vectors(unknown), **CLOSE)
@@ -190,7 +190,11 @@ def poison_count(state):
 
 
 def poison_recent(state):
-    del state.recent[:]
+    del state.recent_item_ids[:], state.recent_text_digests[:]
+
+
+def poison_recent_texts(state):
+    del state.recent_text_digests[0]
 
 
 def poison_names(state):
@@ -227,7 +231,8 @@ POISONS = {
     "tier": poison_tier,
     "tenant": poison_tenant,
     "n_events": poison_count,
-    "recent": poison_recent,
+    "recent_item_ids": poison_recent,
+    "recent_text_digests": poison_recent_texts,
     "block_digests has 1 names": poison_names,
     "block_digests has 15 bytes": poison_half_a_name,
     "blocks: ababab": poison_unnamed_block,
@@ -336,10 +341,9 @@ async def test_a_session_equals_the_user_who_did_the_same(running, bundle):
         segment = segments[place // 8]
         segment.use_codebook(int(bundle.codebook_version, 16))
         segment.extend([row], [2], [quantise_gap(gap_ms)], [catalogue.codes[row].tobytes()])
-        user.state.recent.add(
-            item_id=f"item-{row}", text_digest=text_digest(catalogue.texts[row]), action=2
-        )
-    del user.state.recent[:-8]
+        user.state.recent_item_ids.append(f"item-{row}")
+        user.state.recent_text_digests.append(text_digest(catalogue.texts[row]))
+    del user.state.recent_item_ids[:-8], user.state.recent_text_digests[:-8]
     closed = [segment.to_bytes() for segment in segments[:-1]]
     for digest, blob in zip(
         block_digests(bundle.model_version, closed, CONFIG.block_depth), closed, strict=True

@@ -14,7 +14,7 @@ from encoder.model import Recommender
 from encoder.texts import item_tokens, train_tokenizer
 from protos.keys import text_digest
 from protos.rec.v1.encoder_pb2 import Block, UserState
-from protos.rec.v1.interests_pb2 import TIER_REFINED, RecentItem
+from protos.rec.v1.interests_pb2 import TIER_REFINED
 from protos.segments import Segment, block_digests
 
 CONFIG = ModelConfig(
@@ -116,12 +116,7 @@ def make_user(bundle, n_events, seed=0, user_id="u", tier=TIER_REFINED) -> SentU
         segment.extend([row], [action], [gap], [codes])
     closed = [segment.to_bytes() for segment in segments[:-1]]
     digests = block_digests(bundle.model_version, closed, config.block_depth)
-    recent = [
-        RecentItem(
-            item_id=catalogue.item_ids[row], text_digest=text_digest(catalogue.texts[row]), action=1
-        )
-        for row in rows[-config.recent_size :]
-    ]
+    recent = rows[-config.recent_size :]
     state = UserState(
         tenant="default",
         user_id=user_id,
@@ -130,11 +125,17 @@ def make_user(bundle, n_events, seed=0, user_id="u", tier=TIER_REFINED) -> SentU
         block_digests=b"".join(digests[-config.n_blocks :]),
         n_closed_segments=len(closed),
         open_segment=segments[-1].to_bytes(),
-        recent=recent,
+        recent_item_ids=[catalogue.item_ids[row] for row in recent],
+        recent_text_digests=[text_digest(catalogue.texts[row]) for row in recent],
         n_events=n_events,
         tier=tier,
     )
     return SentUser(state, closed)
+
+
+def set_newest(state, item_id, digest):
+    """Make a revision of an item the newest of the recent ones."""
+    state.recent_item_ids[-1], state.recent_text_digests[-1] = item_id, digest
 
 
 def deeper(config=CONFIG):

@@ -9,10 +9,9 @@ from infra.stack.ports import PortReservations
 from protos.keys import text_digest
 from protos.rec.v1.encoder_pb2 import RESULT_STATUS_OK, RefreshRequest
 from protos.rec.v1.encoder_pb2_grpc import EncoderServiceStub
-from protos.rec.v1.interests_pb2 import RecentItem
 from protos.rec.v1.items_pb2 import Item
 from stream.item_publisher import ItemPublisher
-from tests.encoder.tiny import make_bundle, make_user
+from tests.encoder.tiny import make_bundle, make_user, set_newest
 from tests.integration.encoder_process import EncoderProcess
 
 PREFIX = "encoder-items"
@@ -48,9 +47,7 @@ async def test_a_replica_that_says_it_serves_knows_the_texts_of_the_topic(
 
     state = make_user(bundle, 3).state
     text = "A film of 2999"
-    state.recent[-1].CopyFrom(
-        RecentItem(item_id="new-2999", text_digest=text_digest(text), action=1)
-    )
+    set_newest(state, "new-2999", text_digest(text))
     async with grpc.aio.insecure_channel(encoder.address) as channel:
         request = RefreshRequest(users=[state])
         answer = await EncoderServiceStub(channel).Refresh(request, timeout=10)

@@ -141,7 +141,7 @@ async def test_the_encoder_is_asked_with_the_whole_state():
     assert state.interests.model_version == "m-1"
     (user,) = encoder.requests[-1].users
     assert [len(block.segment) > 0 for block in user.blocks] == [True, True]
-    assert user.recent[-1].item_id == "i299"
+    assert user.recent_item_ids[-1] == "i299"
     assert len(past_of(log).seen()) == 2
 
 

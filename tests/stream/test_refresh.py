@@ -167,6 +167,11 @@ async def test_blocks_are_sent_as_segments_once_and_as_memory_ever_after(world):
     assert [b.memory for b in again.blocks] == [b"memory"] * 2
 
 
+def recent_items(user):
+    revisions = zip(user.recent_item_ids, user.recent_text_digests, strict=True)
+    return [RecentItem(item_id=name, text_digest=digest) for name, digest in revisions]
+
+
 async def test_items_are_sent_as_text_or_as_gone(world):
     text = "a fine item"
     item = Item(tenant="default", item_id="known", text=text)
@@ -176,7 +181,7 @@ async def test_items_are_sent_as_text_or_as_gone(world):
     def answer(user, request):
         if request.items:
             return world.encoder.ok(user, request)
-        wanted = [*user.recent, RecentItem(item_id="deleted", text_digest=99)]
+        wanted = [*recent_items(user), RecentItem(item_id="deleted", text_digest=99)]
         return UserResult(status=RESULT_STATUS_NEED_ITEMS, need_items=wanted)
 
     await world.start()
@@ -185,7 +190,7 @@ async def test_items_are_sent_as_text_or_as_gone(world):
 
     await settle(lambda: world.outbox.records)
     first, second = world.encoder.requests
-    assert first.users[0].recent[0].text_digest == text_digest(text)
+    assert first.users[0].recent_text_digests[0] == text_digest(text)
     assert [t.text for t in second.items] == [text]
     assert [(i.item_id, i.text_digest) for i in second.item_gone] == [("deleted", 99)]
 
@@ -203,7 +208,7 @@ async def test_an_encoder_that_forgets_between_rounds_gets_all_texts_at_once(wor
 
     def answer(user, request):
         sent = {text.item_id for text in request.items}
-        lacking = [item for item in user.recent if item.item_id not in known | sent]
+        lacking = [item for item in recent_items(user) if item.item_id not in known | sent]
         known.clear()
         known.update(sorted(sent)[-1:])  # has room for one
         if lacking:
@@ -229,7 +234,7 @@ async def test_texts_beyond_one_call_go_into_the_next(world, monkeypatch):
     def answer(user, request):
         assert len(request.items) <= 2
         sent = {text.item_id for text in request.items}
-        lacking = [item for item in user.recent if item.item_id not in sent]
+        lacking = [item for item in recent_items(user) if item.item_id not in sent]
         if lacking:
             return UserResult(status=RESULT_STATUS_NEED_ITEMS, need_items=lacking)
         return world.encoder.ok(user, request)

@@ -26,43 +26,43 @@ from protos.rec.v1 import interests_pb2 as protos_dot_rec_dot_v1_dot_interests__
 from protos.rec.v1 import items_pb2 as protos_dot_rec_dot_v1_dot_items__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bprotos/rec/v1/encoder.proto\x12\x06rec.v1\x1a\x1dprotos/rec/v1/interests.proto\x1a\x19protos/rec/v1/items.proto\"z\n\x0eRefreshRequest\x12 \n\x05users\x18\x01 \x03(\x0b\x32\x11.rec.v1.UserState\x12\x1f\n\x05items\x18\x02 \x03(\x0b\x32\x10.rec.v1.ItemText\x12%\n\titem_gone\x18\x03 \x03(\x0b\x32\x12.rec.v1.RecentItem\"\xab\x02\n\tUserState\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x18\n\x10\x63odebook_version\x18\x04 \x01(\t\x12\x15\n\rblock_digests\x18\x0c \x01(\x0c\x12\x1d\n\x06\x62locks\x18\x05 \x03(\x0b\x32\r.rec.v1.Block\x12\x19\n\x11n_closed_segments\x18\x06 \x01(\r\x12\x14\n\x0copen_segment\x18\x07 \x01(\x0c\x12\"\n\x06recent\x18\x08 \x03(\x0b\x32\x12.rec.v1.RecentItem\x12\x10\n\x08n_events\x18\t \x01(\x03\x12\x1a\n\x04tier\x18\n \x01(\x0e\x32\x0c.rec.v1.Tier\x12\x13\n\x0b\x61\x63\x63\x65pted_ms\x18\x0b \x01(\x03\"G\n\x05\x42lock\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x10\n\x06memory\x18\x02 \x01(\x0cH\x00\x12\x11\n\x07segment\x18\x03 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"9\n\x08ItemText\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\"6\n\x0fRefreshResponse\x12#\n\x07results\x18\x01 \x03(\x0b\x32\x12.rec.v1.UserResult\"\xcb\x01\n\nUserResult\x12$\n\x06status\x18\x01 \x01(\x0e\x32\x14.rec.v1.ResultStatus\x12\x13\n\x0bneed_blocks\x18\x02 \x03(\x0c\x12&\n\nneed_items\x18\x03 \x03(\x0b\x32\x12.rec.v1.RecentItem\x12$\n\tinterests\x18\x04 \x01(\x0b\x32\x11.rec.v1.Interests\x12$\n\rclosed_blocks\x18\x05 \x03(\x0b\x32\r.rec.v1.Block\x12\x0e\n\x06reason\x18\x06 \x01(\t\"5\n\x12\x45ncodeItemsRequest\x12\x1f\n\x05items\x18\x01 \x03(\x0b\x32\x10.rec.v1.ItemText\"j\n\x13\x45ncodeItemsResponse\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x18\n\x10\x63odebook_version\x18\x02 \x01(\t\x12\"\n\x05items\x18\x03 \x03(\x0b\x32\x13.rec.v1.EncodedItem\"\x8b\x01\n\x0b\x45ncodedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x13\n\x0btext_digest\x18\x02 \x01(\x06\x12$\n\tembedding\x18\x03 \x01(\x0b\x32\x11.rec.v1.Embedding\x12 \n\x05\x63odes\x18\x04 \x01(\x0b\x32\x11.rec.v1.ItemCodes\x12\x0e\n\x06reason\x18\x05 \x01(\t\"h\n\x14\x45ncodeSessionRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12$\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x14.rec.v1.SessionEvent\x12\x1a\n\x04tier\x18\x03 \x01(\x0e\x32\x0c.rec.v1.Tier\"T\n\x0cSessionEvent\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x15\n\revent_time_ms\x18\x03 \x01(\x03\x12\x0c\n\x04text\x18\x04 \x01(\t\"W\n\x15\x45ncodeSessionResponse\x12$\n\tinterests\x18\x01 \x01(\x0b\x32\x11.rec.v1.Interests\x12\x18\n\x10unknown_item_ids\x18\x02 \x03(\t\"\x15\n\x13GetModelInfoRequest\"\x8a\x02\n\x14GetModelInfoResponse\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x18\n\x10\x63odebook_version\x18\x02 \x01(\t\x12\x16\n\x0emodel_sequence\x18\x03 \x01(\x03\x12\x0b\n\x03\x64im\x18\x04 \x01(\r\x12\x13\n\x0bn_interests\x18\x05 \x01(\r\x12\x10\n\x08n_levels\x18\x06 \x01(\r\x12\x14\n\x0csegment_size\x18\x07 \x01(\r\x12\x13\n\x0brecent_size\x18\x08 \x01(\r\x12\x10\n\x08n_blocks\x18\t \x01(\r\x12\x13\n\x0b\x62lock_bytes\x18\n \x01(\r\x12\x13\n\x0b\x62lock_depth\x18\x0c \x01(\r\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t*\xba\x01\n\x0cResultStatus\x12\x1d\n\x19RESULT_STATUS_UNSPECIFIED\x10\x00\x12\x14\n\x10RESULT_STATUS_OK\x10\x01\x12\x1d\n\x19RESULT_STATUS_NEED_BLOCKS\x10\x02\x12\x1c\n\x18RESULT_STATUS_NEED_ITEMS\x10\x03\x12\x1d\n\x19RESULT_STATUS_STALE_MODEL\x10\x04\x12\x19\n\x15RESULT_STATUS_INVALID\x10\x05\x32\xad\x02\n\x0e\x45ncoderService\x12:\n\x07Refresh\x12\x16.rec.v1.RefreshRequest\x1a\x17.rec.v1.RefreshResponse\x12\x46\n\x0b\x45ncodeItems\x12\x1a.rec.v1.EncodeItemsRequest\x1a\x1b.rec.v1.EncodeItemsResponse\x12L\n\rEncodeSession\x12\x1c.rec.v1.EncodeSessionRequest\x1a\x1d.rec.v1.EncodeSessionResponse\x12I\n\x0cGetModelInfo\x12\x1b.rec.v1.GetModelInfoRequest\x1a\x1c.rec.v1.GetModelInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bprotos/rec/v1/encoder.proto\x12\x06rec.v1\x1a\x1dprotos/rec/v1/interests.proto\x1a\x19protos/rec/v1/items.proto\"z\n\x0eRefreshRequest\x12 \n\x05users\x18\x01 \x03(\x0b\x32\x11.rec.v1.UserState\x12\x1f\n\x05items\x18\x02 \x03(\x0b\x32\x10.rec.v1.ItemText\x12%\n\titem_gone\x18\x03 \x03(\x0b\x32\x12.rec.v1.RecentItem\"\xc3\x02\n\tUserState\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x18\n\x10\x63odebook_version\x18\x04 \x01(\t\x12\x15\n\rblock_digests\x18\x0c \x01(\x0c\x12\x1d\n\x06\x62locks\x18\x05 \x03(\x0b\x32\r.rec.v1.Block\x12\x19\n\x11n_closed_segments\x18\x06 \x01(\r\x12\x14\n\x0copen_segment\x18\x07 \x01(\x0c\x12\x17\n\x0frecent_item_ids\x18\r \x03(\t\x12\x1b\n\x13recent_text_digests\x18\x0e \x03(\x06\x12\x10\n\x08n_events\x18\t \x01(\x03\x12\x1a\n\x04tier\x18\n \x01(\x0e\x32\x0c.rec.v1.Tier\x12\x13\n\x0b\x61\x63\x63\x65pted_ms\x18\x0b \x01(\x03J\x04\x08\x08\x10\t\"G\n\x05\x42lock\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x10\n\x06memory\x18\x02 \x01(\x0cH\x00\x12\x11\n\x07segment\x18\x03 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"9\n\x08ItemText\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\"6\n\x0fRefreshResponse\x12#\n\x07results\x18\x01 \x03(\x0b\x32\x12.rec.v1.UserResult\"\xcb\x01\n\nUserResult\x12$\n\x06status\x18\x01 \x01(\x0e\x32\x14.rec.v1.ResultStatus\x12\x13\n\x0bneed_blocks\x18\x02 \x03(\x0c\x12&\n\nneed_items\x18\x03 \x03(\x0b\x32\x12.rec.v1.RecentItem\x12$\n\tinterests\x18\x04 \x01(\x0b\x32\x11.rec.v1.Interests\x12$\n\rclosed_blocks\x18\x05 \x03(\x0b\x32\r.rec.v1.Block\x12\x0e\n\x06reason\x18\x06 \x01(\t\"5\n\x12\x45ncodeItemsRequest\x12\x1f\n\x05items\x18\x01 \x03(\x0b\x32\x10.rec.v1.ItemText\"j\n\x13\x45ncodeItemsResponse\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x18\n\x10\x63odebook_version\x18\x02 \x01(\t\x12\"\n\x05items\x18\x03 \x03(\x0b\x32\x13.rec.v1.EncodedItem\"\x8b\x01\n\x0b\x45ncodedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x13\n\x0btext_digest\x18\x02 \x01(\x06\x12$\n\tembedding\x18\x03 \x01(\x0b\x32\x11.rec.v1.Embedding\x12 \n\x05\x63odes\x18\x04 \x01(\x0b\x32\x11.rec.v1.ItemCodes\x12\x0e\n\x06reason\x18\x05 \x01(\t\"h\n\x14\x45ncodeSessionRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12$\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x14.rec.v1.SessionEvent\x12\x1a\n\x04tier\x18\x03 \x01(\x0e\x32\x0c.rec.v1.Tier\"T\n\x0cSessionEvent\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x15\n\revent_time_ms\x18\x03 \x01(\x03\x12\x0c\n\x04text\x18\x04 \x01(\t\"W\n\x15\x45ncodeSessionResponse\x12$\n\tinterests\x18\x01 \x01(\x0b\x32\x11.rec.v1.Interests\x12\x18\n\x10unknown_item_ids\x18\x02 \x03(\t\"\x15\n\x13GetModelInfoRequest\"\x8a\x02\n\x14GetModelInfoResponse\x12\x15\n\rmodel_version\x18\x01 \x01(\t\x12\x18\n\x10\x63odebook_version\x18\x02 \x01(\t\x12\x16\n\x0emodel_sequence\x18\x03 \x01(\x03\x12\x0b\n\x03\x64im\x18\x04 \x01(\r\x12\x13\n\x0bn_interests\x18\x05 \x01(\r\x12\x10\n\x08n_levels\x18\x06 \x01(\r\x12\x14\n\x0csegment_size\x18\x07 \x01(\r\x12\x13\n\x0brecent_size\x18\x08 \x01(\r\x12\x10\n\x08n_blocks\x18\t \x01(\r\x12\x13\n\x0b\x62lock_bytes\x18\n \x01(\r\x12\x13\n\x0b\x62lock_depth\x18\x0c \x01(\r\x12\x0e\n\x06\x64\x65vice\x18\x0b \x01(\t*\xba\x01\n\x0cResultStatus\x12\x1d\n\x19RESULT_STATUS_UNSPECIFIED\x10\x00\x12\x14\n\x10RESULT_STATUS_OK\x10\x01\x12\x1d\n\x19RESULT_STATUS_NEED_BLOCKS\x10\x02\x12\x1c\n\x18RESULT_STATUS_NEED_ITEMS\x10\x03\x12\x1d\n\x19RESULT_STATUS_STALE_MODEL\x10\x04\x12\x19\n\x15RESULT_STATUS_INVALID\x10\x05\x32\xad\x02\n\x0e\x45ncoderService\x12:\n\x07Refresh\x12\x16.rec.v1.RefreshRequest\x1a\x17.rec.v1.RefreshResponse\x12\x46\n\x0b\x45ncodeItems\x12\x1a.rec.v1.EncodeItemsRequest\x1a\x1b.rec.v1.EncodeItemsResponse\x12L\n\rEncodeSession\x12\x1c.rec.v1.EncodeSessionRequest\x1a\x1d.rec.v1.EncodeSessionResponse\x12I\n\x0cGetModelInfo\x12\x1b.rec.v1.GetModelInfoRequest\x1a\x1c.rec.v1.GetModelInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.rec.v1.encoder_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RESULTSTATUS']._serialized_start=1796
-  _globals['_RESULTSTATUS']._serialized_end=1982
+  _globals['_RESULTSTATUS']._serialized_start=1820
+  _globals['_RESULTSTATUS']._serialized_end=2006
   _globals['_REFRESHREQUEST']._serialized_start=97
   _globals['_REFRESHREQUEST']._serialized_end=219
   _globals['_USERSTATE']._serialized_start=222
-  _globals['_USERSTATE']._serialized_end=521
-  _globals['_BLOCK']._serialized_start=523
-  _globals['_BLOCK']._serialized_end=594
-  _globals['_ITEMTEXT']._serialized_start=596
-  _globals['_ITEMTEXT']._serialized_end=653
-  _globals['_REFRESHRESPONSE']._serialized_start=655
-  _globals['_REFRESHRESPONSE']._serialized_end=709
-  _globals['_USERRESULT']._serialized_start=712
-  _globals['_USERRESULT']._serialized_end=915
-  _globals['_ENCODEITEMSREQUEST']._serialized_start=917
-  _globals['_ENCODEITEMSREQUEST']._serialized_end=970
-  _globals['_ENCODEITEMSRESPONSE']._serialized_start=972
-  _globals['_ENCODEITEMSRESPONSE']._serialized_end=1078
-  _globals['_ENCODEDITEM']._serialized_start=1081
-  _globals['_ENCODEDITEM']._serialized_end=1220
-  _globals['_ENCODESESSIONREQUEST']._serialized_start=1222
-  _globals['_ENCODESESSIONREQUEST']._serialized_end=1326
-  _globals['_SESSIONEVENT']._serialized_start=1328
-  _globals['_SESSIONEVENT']._serialized_end=1412
-  _globals['_ENCODESESSIONRESPONSE']._serialized_start=1414
-  _globals['_ENCODESESSIONRESPONSE']._serialized_end=1501
-  _globals['_GETMODELINFOREQUEST']._serialized_start=1503
-  _globals['_GETMODELINFOREQUEST']._serialized_end=1524
-  _globals['_GETMODELINFORESPONSE']._serialized_start=1527
-  _globals['_GETMODELINFORESPONSE']._serialized_end=1793
-  _globals['_ENCODERSERVICE']._serialized_start=1985
-  _globals['_ENCODERSERVICE']._serialized_end=2286
+  _globals['_USERSTATE']._serialized_end=545
+  _globals['_BLOCK']._serialized_start=547
+  _globals['_BLOCK']._serialized_end=618
+  _globals['_ITEMTEXT']._serialized_start=620
+  _globals['_ITEMTEXT']._serialized_end=677
+  _globals['_REFRESHRESPONSE']._serialized_start=679
+  _globals['_REFRESHRESPONSE']._serialized_end=733
+  _globals['_USERRESULT']._serialized_start=736
+  _globals['_USERRESULT']._serialized_end=939
+  _globals['_ENCODEITEMSREQUEST']._serialized_start=941
+  _globals['_ENCODEITEMSREQUEST']._serialized_end=994
+  _globals['_ENCODEITEMSRESPONSE']._serialized_start=996
+  _globals['_ENCODEITEMSRESPONSE']._serialized_end=1102
+  _globals['_ENCODEDITEM']._serialized_start=1105
+  _globals['_ENCODEDITEM']._serialized_end=1244
+  _globals['_ENCODESESSIONREQUEST']._serialized_start=1246
+  _globals['_ENCODESESSIONREQUEST']._serialized_end=1350
+  _globals['_SESSIONEVENT']._serialized_start=1352
+  _globals['_SESSIONEVENT']._serialized_end=1436
+  _globals['_ENCODESESSIONRESPONSE']._serialized_start=1438
+  _globals['_ENCODESESSIONRESPONSE']._serialized_end=1525
+  _globals['_GETMODELINFOREQUEST']._serialized_start=1527
+  _globals['_GETMODELINFOREQUEST']._serialized_end=1548
+  _globals['_GETMODELINFORESPONSE']._serialized_start=1551
+  _globals['_GETMODELINFORESPONSE']._serialized_end=1817
+  _globals['_ENCODERSERVICE']._serialized_start=2009
+  _globals['_ENCODERSERVICE']._serialized_end=2310
 # @@protoc_insertion_point(module_scope)

@@ -35,7 +35,7 @@ class RefreshRequest(_message.Message):
     def __init__(self, users: _Optional[_Iterable[_Union[UserState, _Mapping]]] = ..., items: _Optional[_Iterable[_Union[ItemText, _Mapping]]] = ..., item_gone: _Optional[_Iterable[_Union[_interests_pb2.RecentItem, _Mapping]]] = ...) -> None: ...
 
 class UserState(_message.Message):
-    __slots__ = ("tenant", "user_id", "model_version", "codebook_version", "block_digests", "blocks", "n_closed_segments", "open_segment", "recent", "n_events", "tier", "accepted_ms")
+    __slots__ = ("tenant", "user_id", "model_version", "codebook_version", "block_digests", "blocks", "n_closed_segments", "open_segment", "recent_item_ids", "recent_text_digests", "n_events", "tier", "accepted_ms")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -44,7 +44,8 @@ class UserState(_message.Message):
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
     N_CLOSED_SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     OPEN_SEGMENT_FIELD_NUMBER: _ClassVar[int]
-    RECENT_FIELD_NUMBER: _ClassVar[int]
+    RECENT_ITEM_IDS_FIELD_NUMBER: _ClassVar[int]
+    RECENT_TEXT_DIGESTS_FIELD_NUMBER: _ClassVar[int]
     N_EVENTS_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_MS_FIELD_NUMBER: _ClassVar[int]
@@ -56,11 +57,12 @@ class UserState(_message.Message):
     blocks: _containers.RepeatedCompositeFieldContainer[Block]
     n_closed_segments: int
     open_segment: bytes
-    recent: _containers.RepeatedCompositeFieldContainer[_interests_pb2.RecentItem]
+    recent_item_ids: _containers.RepeatedScalarFieldContainer[str]
+    recent_text_digests: _containers.RepeatedScalarFieldContainer[int]
     n_events: int
     tier: _interests_pb2.Tier
     accepted_ms: int
-    def __init__(self, tenant: _Optional[str] = ..., user_id: _Optional[str] = ..., model_version: _Optional[str] = ..., codebook_version: _Optional[str] = ..., block_digests: _Optional[bytes] = ..., blocks: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., n_closed_segments: _Optional[int] = ..., open_segment: _Optional[bytes] = ..., recent: _Optional[_Iterable[_Union[_interests_pb2.RecentItem, _Mapping]]] = ..., n_events: _Optional[int] = ..., tier: _Optional[_Union[_interests_pb2.Tier, str]] = ..., accepted_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, tenant: _Optional[str] = ..., user_id: _Optional[str] = ..., model_version: _Optional[str] = ..., codebook_version: _Optional[str] = ..., block_digests: _Optional[bytes] = ..., blocks: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., n_closed_segments: _Optional[int] = ..., open_segment: _Optional[bytes] = ..., recent_item_ids: _Optional[_Iterable[str]] = ..., recent_text_digests: _Optional[_Iterable[int]] = ..., n_events: _Optional[int] = ..., tier: _Optional[_Union[_interests_pb2.Tier, str]] = ..., accepted_ms: _Optional[int] = ...) -> None: ...
 
 class Block(_message.Message):
     __slots__ = ("digest", "memory", "segment")
