@@ -73,8 +73,12 @@ class ItemCache:
         return is_known
 
     def find(self, keys: Sequence[ItemKey]) -> list[KnownItem | None]:
-        pinned, recent = self._pinned, self._recent
-        return self._lookups.counted([pinned.get(key) or recent.get(key) for key in keys])
+        found = [self._pinned.get(key) for key in keys]
+        if None in found:
+            others = [key for key, item in zip(keys, found, strict=True) if item is None]
+            rest = iter(self._recent.get_many(others))
+            found = [item or next(rest) for item in found]
+        return self._lookups.counted(found)
 
     def newest(self, tenant: str, item_id: str) -> KnownItem | None:
         """Return the item at the revision that came last."""

@@ -81,9 +81,17 @@ class Compute:
         self._bundle, self._engine = bundle, engine
         self._items, self._blocks = items, blocks
         self._versions = Versions(bundle.model_version, bundle.codebook_version)
-        self._model_sequence = model_sequence
         self._rows = {item_id: row for row, item_id in enumerate(bundle.catalogue.item_ids)}
         self._unknown = KnownItem(engine.unknown_item(), codes=b"")  # nobody asks for them
+        self._no_interests = Interests(
+            model_version=bundle.model_version,
+            codebook_version=bundle.codebook_version,
+            model_sequence=model_sequence,
+            dtype=DTYPE_F32,
+            n_interests=bundle.config.n_interests,
+            dim=bundle.config.dim,
+        )
+        """What the answers to all have in common."""
 
     def pin_catalogue(self) -> list[KnownItem]:
         """Encode the bundle's own items, for ever, and return them."""
@@ -134,10 +142,10 @@ class Compute:
     def sessions(self, planned: Planned) -> list[Interests]:
         """Answer sessions, which nobody remembers."""
         outputs = self._engine.run(planned)
-        return [
-            self._interests(output, refine=user.refine)
-            for user, output in zip(planned.users, outputs, strict=True)
-        ]
+        found = [Interests() for _ in outputs]
+        for to, user, output in zip(found, planned.users, outputs, strict=True):
+            self._write_interests(to, output, refine=user.refine)
+        return found
 
     def is_due(self) -> bool:
         """Return whether something can be computed ahead; for any thread."""
@@ -154,11 +162,11 @@ class Compute:
     def _answer(self, checked: CheckedState, output: UserOutput) -> UserResult:
         if not output.is_finite:
             return invalid("blocks hold numbers so great that no interests come of them")
-        return UserResult(
-            status=RESULT_STATUS_OK,
-            interests=self._interests(output, refine=checked.user.refine),
-            closed_blocks=self._closed(checked, output.memories),
-        )
+        result = UserResult(status=RESULT_STATUS_OK)
+        self._write_interests(result.interests, output, refine=checked.user.refine)
+        if checked.sent_as_segments or output.memories:
+            result.closed_blocks.extend(self._closed(checked, output.memories))
+        return result
 
     def _closed(self, checked: CheckedState, memories: Sequence[Memory]) -> list[Block]:
         """Remember blocks that were made now; return those that the sender lacks."""
@@ -175,19 +183,12 @@ class Compute:
             closed.append(Block(digest=user.digests[place], memory=block.astype("<f2").tobytes()))
         return closed
 
-    def _interests(self, output: UserOutput, *, refine: bool) -> Interests:
-        n_interests, dim = output.vectors.shape
-        return Interests(
-            model_version=self._versions.model,
-            codebook_version=self._versions.codebook,
-            model_sequence=self._model_sequence,
-            tier=TIER_REFINED if refine else TIER_LIGHT,
-            dtype=DTYPE_F32,
-            n_interests=n_interests,
-            dim=dim,
-            vectors=output.vectors.astype("<f4").tobytes(),
-            weights=output.weights.tolist(),
-        )
+    def _write_interests(self, to: Interests, output: UserOutput, *, refine: bool) -> None:
+        """Fill a message where it stands: one that is made apart is copied."""
+        to.MergeFrom(self._no_interests)
+        to.tier = TIER_REFINED if refine else TIER_LIGHT
+        to.vectors = output.vectors.astype("<f4", copy=False).tobytes()
+        to.weights.extend(output.weights.tolist())
 
     def _encoded(self, texts: Sequence[NamedText]) -> list[EncodedItem]:
         rows = [self._row(named.key) for named in texts]

@@ -96,6 +96,8 @@ class Plan:
         """Return the stored blocks on a device; None where there are none."""
         if not self.stored:
             return None
-        joined = np.concatenate(self.stored)  # np.stack takes three times as long
+        # Arrays are buffers; np.concatenate takes three times as long.
+        joined = bytearray().join(cast(list[bytes], self.stored))
         shape = (len(self.stored), *self.stored[0].shape)
-        return torch.from_numpy(joined.reshape(shape)).to(device)
+        stored: Memory = np.ndarray(shape, np.float16, joined)
+        return torch.from_numpy(stored).to(device)

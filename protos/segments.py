@@ -142,9 +142,7 @@ def _segment_cuts(blob: bytes) -> tuple[int, int, int, list[int]]:
     version, n_levels, n, first_ms = _SEGMENT.unpack_from(blob)
     check_format("segment", version, FORMAT)
     sizes = (4 * n, n, 2 * n, _CODEBOOK.size, (n + 7) // 8, n * n_levels)
-    cuts = [_SEGMENT.size]
-    for size in sizes:
-        cuts.append(cuts[-1] + size)
+    cuts = list(itertools.accumulate(sizes, initial=_SEGMENT.size))
     if cuts[-1] != len(blob):
         raise ValueError(f"a segment of {n} events has {cuts[-1]} bytes, got {len(blob)}")
     return n_levels, n, first_ms, cuts

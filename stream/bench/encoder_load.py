@@ -40,7 +40,7 @@ from stream.bench.reader import (
 from stream.encoder_client import EncoderClient
 from stream.model_process import serve_bundle
 
-N_USERS, N_CALLERS = 64, 8
+N_USERS, N_CALLERS = 128, 16
 BATCH = N_USERS // 2
 """While half of the callers wait for a batch, the others' requests gather for the next."""
 N_TURNS, QUICK_TURNS = 48, 12
