@@ -3,6 +3,9 @@
 Latest state wins: while a push is under way or its minimum interval runs, news only set a flag, and
 the next push reads the newest state. Whoever is still on the trending list is also told when that
 moves, though not more often than every two seconds, and only when their own feed is another one.
+
+Few feeds are made at once (turns.py). A reader who opens one and waits for his turn is shown what
+is trending meanwhile. Nobody keeps a turn while a push is on its way to a slow reader.
 """
 
 import asyncio
@@ -17,10 +20,13 @@ from retrieval.interests import Known, UserCache, user_key
 from retrieval.measures import HOP_SECONDS, PUSH_SECONDS, PUSHES
 from retrieval.queries import Query
 from retrieval.recommend import Recommender
+from retrieval.turns import Rank, Turns
 
 HEARTBEAT_S = 15.0
 TRENDING_INTERVAL_S = 2.0
 PUSH_DEADLINE_S = 2.0
+PATIENCE_S = 1.0
+"""A reader who opens a feed waits as long for his turn before he is shown something else."""
 
 _TRENDING = (Source.SOURCE_TRENDING, Source.SOURCE_TRENDING_CATEGORY)
 
@@ -34,9 +40,11 @@ class LiveFeed:
         users: UserCache,
         recommender: Recommender,
         changes: Changes,
+        turns: Turns,
         *,
         min_interval_s: float = 0.0,
         heartbeat_s: float = HEARTBEAT_S,
+        patience_s: float = PATIENCE_S,
         resume_token: str = "",
     ) -> None:
         """
@@ -44,12 +52,15 @@ class LiveFeed:
             resume_token: of the push that the caller still shows; "" for none.
         """
         self._query, self._users, self._recommender = query, users, recommender
-        self._changes = changes
+        self._changes, self._turns = changes, turns
         self._min_interval_s, self._heartbeat_s = min_interval_s, heartbeat_s
+        self._patience_s = patience_s
         self._resume_token = resume_token
         self._sequence = 0
         self._order: tuple[int, int, int, int] | None = None
         self._last: Feed | None = None
+        self._is_stopgap = False
+        """Whether the last push was made without a turn."""
 
     async def pushes(self, closing: asyncio.Event) -> AsyncIterator[StreamFeedResponse]:
         """Yield until `closing` is set; whoever sets it also announces the user's key."""
@@ -62,13 +73,13 @@ class LiveFeed:
             while not closing.is_set():
                 news.clear()
                 trend.clear()
-                push = await self._next() if has_news or self._last is not None else None
+                push = await self._next(closing) if has_news or self._last is not None else None
                 if push is not None:
                     yield push
                     await _set_within(closing, self._min_interval_s)
                 elif not has_news:
                     yield StreamFeedResponse(heartbeat=True, sequence=self._sequence)
-                has_news = await self._wait(news, trend)
+                has_news = self._is_stopgap or await self._wait(news, trend)
 
     async def _wait(self, news: asyncio.Event, trend: asyncio.Event) -> bool:
         """Wait for something to look at; False when it is time for a heartbeat."""
@@ -82,27 +93,46 @@ class LiveFeed:
 
     def _resumes(self) -> bool:
         """Return whether the caller shows the latest state already."""
-        known = self._users.get(self._query.tenant, self._query.user_id)
+        known = self._known()
         return known is not None and self._resume_token == _token(known)
 
-    async def _next(self) -> StreamFeedResponse | None:
-        """Return what to push, or None when nothing that the reader sees has changed.
+    async def _next(self, closing: asyncio.Event) -> StreamFeedResponse | None:
+        """Return what to push, or None when nothing that the reader sees has changed."""
+        rank = self._rank()
+        if rank is None:
+            return None
+        with self._turns.asked(rank) as turn:
+            await asyncio.wait([turn], timeout=self._patience_s if self._last is None else None)
+            if closing.is_set():
+                return None
+            self._is_stopgap = not turn.done()
+            return await self._made(Deadline.after(0.0 if self._is_stopgap else PUSH_DEADLINE_S))
 
-        A degraded feed is computed again at each heartbeat: what was away may be back.
+    def _rank(self) -> Rank | None:
+        """Return how soon to make a feed; None: the reader has the latest.
+
+        A degraded feed is made again at each heartbeat: what was away may be back.
         """
-        known = self._users.get(self._query.tenant, self._query.user_id)
-        order = known.order if known is not None else None
-        is_same = self._last is not None and self._order == order
-        if is_same and self._last is not None and not self._last.degraded_reason:
+        if self._last is None or self._is_stopgap:
+            return Rank.OPENED
+        if self._order != _order(self._known()):
+            return Rank.NEWS
+        return Rank.AGAIN if self._last.degraded_reason else None
+
+    async def _made(self, deadline: Deadline) -> StreamFeedResponse | None:
+        known = self._known()
+        answer = await self._recommender.feed(self._query, deadline)
+        is_first, is_same = self._last is None, self._order == _order(known)
+        if self._last is not None and is_same and _ids(self._last) == _ids(answer.feed):
             return None
-        answer = await self._recommender.feed(self._query, Deadline.after(PUSH_DEADLINE_S))
-        if is_same and self._last is not None and _ids(self._last) == _ids(answer.feed):
-            return None
-        push = _push(known, answer.feed, answer.searched_us, is_first=self._last is None)
+        push = _push(known, answer.feed, answer.searched_us, is_first=is_first)
         push.sequence = self._sequence
-        self._order, self._last = order, answer.feed
+        self._order, self._last = _order(known), answer.feed
         self._sequence += 1
         return push
+
+    def _known(self) -> Known | None:
+        return self._users.get(self._query.tenant, self._query.user_id)
 
     @property
     def _is_trending(self) -> bool:
@@ -126,6 +156,10 @@ def _push(
             _measure(push)
     PUSHES.labels(Source.Name(feed.source)).inc()
     return push
+
+
+def _order(known: Known | None) -> tuple[int, int, int, int] | None:
+    return known.order if known is not None else None
 
 
 def _token(known: Known) -> str:

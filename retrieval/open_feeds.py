@@ -23,7 +23,7 @@ from protos.rec.v1.interests_pb2 import OpenFeed
 log = structlog.get_logger(__name__)
 
 EXPIRY_S = 60.0
-RENEW_S = 20.0
+RENEW_S = 20
 
 
 class Notes(Protocol):
@@ -92,10 +92,15 @@ class OpenFeeds:
                 self._notes.send(compose_key(*user), None)
 
     async def renew_forever(self) -> None:
+        """Announce everybody every RENEW_S seconds, some each second: all at once would hold up
+        pushes."""
         while True:
-            await asyncio.sleep(RENEW_S)
-            for user in list(self._open):
-                self._announce(user)
+            users = list(self._open)
+            for second in range(RENEW_S):
+                for user in users[second::RENEW_S]:
+                    if user in self._open:
+                        self._announce(user)
+                await asyncio.sleep(1)
 
     def _announce(self, user: tuple[str, str]) -> None:
         tenant, user_id = user

@@ -63,6 +63,7 @@ from retrieval.queries import (
 from retrieval.receipts import Receipts
 from retrieval.recommend import Recommender
 from retrieval.seen import ClosedSeen
+from retrieval.turns import Turns
 
 SERVICE_NAME = "rec.v1.RecommendService"
 MAX_REQUEST_BYTES = 4 * 2**20
@@ -71,6 +72,8 @@ candidates of a preview with 256 values 2.6 MB too."""
 MAX_ITEMS_PER_INTEREST = 20
 MAX_PAGE_SIZE = 1000
 MAX_INTERVAL_MS = 60_000
+FEEDS_AT_ONCE = 32
+"""Of open streams; enough to share searches, and few enough that each has its own in time."""
 
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -102,6 +105,7 @@ class RecommendServicer(RecommendServiceServicer):
         self._rules = Rules(catalogue, limits.seen_rules)
         self._n_in_flight = 0
         self._closing = asyncio.Event()
+        self._turns = Turns(FEEDS_AT_ONCE)
         self._open_keys: dict[bytes, int] = {}
 
     async def Recommend(self, request: RecommendRequest, context: Context) -> RecommendResponse:
@@ -149,6 +153,7 @@ class RecommendServicer(RecommendServiceServicer):
             self._users,
             self._recommender,
             self._changes,
+            self._turns,
             min_interval_s=request.min_interval_ms / 1000,
             resume_token=request.resume_token,
         )
@@ -237,6 +242,7 @@ class RecommendServicer(RecommendServiceServicer):
     async def close(self) -> None:
         """End the open feeds, so that a drain need not wait for them."""
         self._closing.set()
+        self._turns.close()
         self._changes.announce(list(self._open_keys))
 
     def _deadline(self, context: Context) -> Deadline:

@@ -29,7 +29,7 @@ from infra.kafka_topics import Topics
 from infra.stack.launcher import Silent, running_stack
 from protos.keys import compose_key
 from protos.rec.v1.interests_pb2 import Cause, Hop, UserInterests
-from protos.rec.v1.recommend_pb2 import FeedQuery, StreamFeedRequest
+from protos.rec.v1.recommend_pb2 import FeedQuery, Source, StreamFeedRequest
 from protos.rec.v1.recommend_pb2_grpc import RecommendServiceStub
 from protos.vectors import Floats
 from retrieval.bench.raw import open_shop
@@ -59,7 +59,9 @@ class Watcher:
     user: int
     is_slow: bool
     pushes: list[tuple[int, float]] = field(default_factory=list)
-    """(offset that it includes, seconds since the epoch when it came)"""
+    """Of his own feed: (offset that it includes, seconds since the epoch when it came)"""
+    n_stopgaps: int = 0
+    """Pushes of something else, as his own feed was not there yet."""
 
 
 def feeds(quick: bool) -> Result:
@@ -114,7 +116,8 @@ async def _measure(shop: Shop, endpoints: Endpoints, seconds: float) -> dict[str
         "n_feeds": N_FEEDS,
         "n_slow": len(slow),
         "slow_with_latest": sum(_has_latest(watcher, changed) for watcher in slow),
-        "first_pushes_per_s": round(N_FEEDS / opened_s),
+        "opened_per_s": round(N_FEEDS / opened_s),
+        "stopgaps": sum(watcher.n_stopgaps for watcher in watchers),
         "changes_per_s": CHANGES_PER_S,
         "pushes_per_s": round(len(delays) / seconds, 1),
         "p50_ms": round(float(np.quantile(delays, 0.5)), 1),
@@ -135,8 +138,9 @@ async def _watch(stub: RecommendServiceStub, watcher: Watcher, go_on: asyncio.Ev
     if watcher.is_slow:
         await go_on.wait()
     async for push in call:
-        if push.HasField("feed"):
+        if push.HasField("feed") and push.feed.source == Source.SOURCE_REFINED:
             watcher.pushes.append((push.feed.encoded_offset, time.time()))
+        watcher.n_stopgaps += push.feed.source == Source.SOURCE_TRENDING
 
 
 def _change(

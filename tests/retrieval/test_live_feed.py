@@ -10,8 +10,10 @@ import pytest
 from protos.errors import DependencyDown
 from protos.rec.v1.interests_pb2 import Cause, Hop, OpenFeed
 from protos.rec.v1.recommend_pb2 import FeedQuery, Source, StreamFeedRequest
+from retrieval.interests import user_key
 from retrieval.live import LiveFeed
 from retrieval.queries import Query
+from retrieval.turns import Rank, Turns
 from tests.retrieval.recommending import served
 from tests.retrieval.retrieval_world import World, interests, state, unit
 
@@ -145,12 +147,15 @@ async def test_trending_that_moves_reaches_who_still_sees_trending(world, stub, 
     assert ids(await call.read()) == ["y3", "x3"]
 
 
+def live(world: World, turns: Turns, **settings) -> LiveFeed:
+    query = Query("default", "u", 2)
+    return LiveFeed(query, world.users, world.recommender, world.changes, turns, **settings)
+
+
 async def test_when_nothing_changes_a_heartbeat_says_so(world):
     fill(world)
     world.add_user(caused(1, X))
-    feed = LiveFeed(
-        Query("default", "u", 2), world.users, world.recommender, world.changes, heartbeat_s=0.05
-    )
+    feed = live(world, Turns(1), heartbeat_s=0.05)
     closing, seen = asyncio.Event(), []
 
     async for push in feed.pushes(closing):
@@ -160,6 +165,49 @@ async def test_when_nothing_changes_a_heartbeat_says_so(world):
 
     assert [push.heartbeat for push in seen] == [False, True, True]
     assert not seen[1].HasField("feed")
+
+
+async def test_whoever_waits_for_his_turn_is_shown_what_is_trending_and_then_his_own(world):
+    fill(world)
+    world.add_user(caused(1, X))
+    turns = Turns(1)
+    feed = live(world, turns, patience_s=0.01).pushes(asyncio.Event())
+    with turns.asked(Rank.NEWS):  # somebody else has it
+        first = await anext(feed)
+        waiting = asyncio.create_task(anext(feed))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+
+    second = await asyncio.wait_for(waiting, 5)
+
+    assert (ids(first), first.feed.source) == (["x3", "y3"], Source.SOURCE_TRENDING)
+    assert first.feed.degraded_reason
+    assert (ids(second), second.feed.degraded_reason) == (["x0", "x1"], "")
+
+
+async def test_a_reader_who_does_not_read_keeps_nobodys_turn(world):
+    fill(world)
+    world.add_user(caused(1, X))
+    turns, closing = Turns(1), asyncio.Event()
+    slow, other = live(world, turns).pushes(closing), live(world, turns).pushes(closing)
+
+    await anext(slow)  # and never again
+
+    assert ids(await asyncio.wait_for(anext(other), 5)) == ["x0", "x1"]
+
+
+async def test_a_drain_ends_feeds_that_wait_for_their_turn(world):
+    fill(world)
+    turns, closing = Turns(1), asyncio.Event()
+    with turns.asked(Rank.NEWS):
+        waiting = asyncio.create_task(anext(live(world, turns).pushes(closing)))
+        await asyncio.sleep(0.01)
+        closing.set()
+        turns.close()
+        world.changes.announce([user_key("default", "u")])
+
+        with pytest.raises(StopAsyncIteration):
+            await asyncio.wait_for(waiting, 5)
 
 
 async def test_an_open_feed_is_announced_and_taken_back(world, stub):
