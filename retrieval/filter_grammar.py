@@ -5,6 +5,8 @@ recursion, whatever the text is. Words of the language are no names: the lexer d
 the parser waits for.
 """
 
+from functools import lru_cache
+
 from lark import Lark, Token, Tree, UnexpectedToken
 
 from protos.errors import InvalidInput
@@ -68,8 +70,10 @@ MAX_SHOWN = 40
 """Characters of a wrong text that a refusal repeats."""
 
 
+@lru_cache(maxsize=256)  # a page asks for thousands of readers with the same text
 def token_tree(text: str) -> Tree[Token]:
-    """Parse a filter. Raises InvalidInput that names the place and what is expected there."""
+    """Parse a filter; the tree is shared, so read only. Raises InvalidInput that names the place
+    and what is expected there."""
     try:
         return _PARSER.parse(text, start="start")
     except UnexpectedToken as error:

@@ -30,7 +30,7 @@ from protos.keys import checked_id, checked_tenant, compose_key, split_key
 from protos.rec.v1.interests_pb2 import Interests, SeenSegment, UserInterests
 from protos.vectors import Floats, interest_matrix
 from retrieval.measures import LAG_SECONDS, REFUSED_RECORDS, STALE_RECORDS
-from retrieval.seen import ClosedSeen
+from retrieval.seen import LastSeen
 from retrieval.store import ERASURES, FALLBACKS, SEEN, USERS, Batch, Store, put_offsets
 
 log = structlog.get_logger(__name__)
@@ -70,7 +70,7 @@ class UserCache:
     def __init__(self, store: Store, *, max_bytes: int, on_change: OnChange) -> None:
         self._store, self._on_change = store, on_change
         self.users: Lru[bytes, Known] = Lru(max_bytes * 3 // 4)
-        self.closed: Lru[bytes, tuple[int, ClosedSeen]] = Lru(max_bytes // 4)
+        self.closed: Lru[bytes, tuple[int, LastSeen]] = Lru(max_bytes // 4)
         # One batch at a time: both topics write rows of seen items.
         self._writing = threading.Lock()
         self._lock = threading.Lock()
@@ -88,7 +88,7 @@ class UserCache:
         known = _known(raw, self._store.get(FALLBACKS, key))
         return self.users.put_if_absent(key, known, _cost(known))
 
-    def closed_seen(self, known: Known) -> ClosedSeen:
+    def closed_seen(self, known: Known) -> LastSeen:
         """Return the items of the user's closed segments."""
         key = user_key(known.state.tenant, known.state.user_id)
         n_closed = known.state.n_closed_segments
@@ -97,7 +97,7 @@ class UserCache:
             return found[1]
         generation = self._generation
         rows = (SeenSegment.FromString(raw) for _, raw in _seen_rows(self._store, key, n_closed))
-        closed = ClosedSeen.of(rows)
+        closed = LastSeen.of_closed(rows)
         with self._lock:
             if generation == self._generation:
                 self.closed.put(key, (n_closed, closed), closed.n_bytes)

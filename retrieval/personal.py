@@ -35,8 +35,9 @@ RESERVE_S = 0.02
 SLACK = 1.25
 """Of the hits asked for: interests share some, and some are not wanted any more."""
 MAX_SHARES, MAX_SHARE = 100_000, 0.9
-PER_NEW_PLACE = 32
-"""New items looked at for each place they have a right to: most may be filtered out or seen."""
+PER_NEW_PLACE, MOST_PER_NEW_PLACE = 4, 32
+"""New items that a feed chooses from for each place they have a right to, and how many are looked
+at for them at most: many may be filtered out or seen."""
 
 
 class Index(Protocol):
@@ -129,11 +130,17 @@ class PersonalFeeds:
 
     def _new(self, query: Query, basis: Basis, showable: Showable) -> list[CatalogueItem]:
         n_places = int(self._new_share * query.n)
+        if n_places == 0:
+            return []
+        n_enough, n_most = PER_NEW_PLACE * n_places, MOST_PER_NEW_PLACE * n_places
         version = basis.interests.model_version
-        keys = self._new_items.nearest(
-            query.tenant, version, basis.matrix, PER_NEW_PLACE * n_places
-        )
-        return showable.keep(keys)
+        keys = self._new_items.nearest(query.tenant, version, basis.matrix, n_most)
+        found: list[CatalogueItem] = []
+        for first in range(0, len(keys), 2 * n_enough):
+            found += showable.keep(keys[first : first + 2 * n_enough])
+            if len(found) >= n_enough:
+                break
+        return found
 
     def _merged(
         self,

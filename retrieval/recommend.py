@@ -31,7 +31,7 @@ from retrieval.milvus.index import MAX_LIMIT
 from retrieval.milvus.wire import Hits
 from retrieval.personal import RESERVE_S, Basis, Index, PersonalFeeds, scored
 from retrieval.queries import Query
-from retrieval.seen import ClosedSeen
+from retrieval.seen import LastSeen
 from retrieval.showable import NOTHING_SEEN, Showable
 from retrieval.trending import Ranking, TrendingBoard
 
@@ -87,7 +87,7 @@ class Recommender:
         self,
         query: Query,
         known: Known,
-        closed: ClosedSeen,
+        closed: LastSeen,
         vectors: Mapping[bytes, Floats],
         deadline: Deadline,
     ) -> Answer:

@@ -8,7 +8,7 @@ Hashes are the low 32 bits of xxh64(tenant/item): of 500 candidates against 8,19
 request in a thousand loses an item that was not seen. It never goes the other way.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,17 +22,19 @@ Hashes = npt.NDArray[np.uint32]
 Times = npt.NDArray[np.int64]
 
 DAY_MS = 24 * 3600 * 1000
+_NEVER, _NOW = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
-class ClosedSeen:
-    """Items of closed segments: sorted hashes, each with the newest time it may have been seen."""
+class LastSeen:
+    """Items by sorted hashes, each with the newest time at which it may have been seen."""
 
     hashes: Hashes
     last_ms: Times
 
     @classmethod
-    def of(cls, segments: Iterable[SeenSegment]) -> "ClosedSeen":
+    def of_closed(cls, segments: Iterable[SeenSegment]) -> "LastSeen":
+        """Read closed segments."""
         parts = [(unpack_hashes(s.item_hashes), s.last_event_time_ms) for s in segments]
         if not parts:
             return cls(np.empty(0, np.uint32), np.empty(0, np.int64))
@@ -42,6 +44,26 @@ class ClosedSeen:
         hashes, times = hashes[order], times[order]
         newest = np.append(hashes[1:] != hashes[:-1], True)[: len(hashes)]
         return cls(hashes[newest], times[newest])
+
+    @classmethod
+    def of_open(cls, state: UserInterests) -> "LastSeen":
+        """Read the open segment and the newest items, whose own times go before its "now"."""
+        exact: dict[int, int] = {}
+        for recent in state.recent:
+            hash_, ms = short_item_hash(state.tenant, recent.item_id), recent.event_time_ms
+            exact[hash_] = max(ms, exact.get(hash_, ms))
+        times = dict.fromkeys(unpack_hashes(state.open_segment_hashes).tolist(), _NOW) | exact
+        hashes = np.fromiter(times.keys(), np.uint32, len(times))
+        order = np.argsort(hashes)
+        return cls(hashes[order], np.fromiter(times.values(), np.int64, len(times))[order])
+
+    def times(self, candidates: Hashes) -> Times:
+        """Return when each candidate was last seen; `_NEVER` for those not here."""
+        if len(self.hashes) == 0:
+            return np.full(len(candidates), _NEVER)
+        at = np.minimum(np.searchsorted(self.hashes, candidates), len(self.hashes) - 1)
+        found: Times = np.where(self.hashes[at] == candidates, self.last_ms[at], _NEVER)
+        return found
 
     @property
     def n_bytes(self) -> int:
@@ -65,35 +87,17 @@ class Policy:
 
 
 def seen_mask(
-    candidates: Hashes, closed: ClosedSeen, state: UserInterests, policy: Policy
+    candidates: Hashes, closed: LastSeen, open_: LastSeen, policy: Policy
 ) -> npt.NDArray[np.bool_]:
     """Return which candidates must not be shown."""
     if policy.allowed:
         return np.zeros(len(candidates), np.bool_)
-    older = _in_closed(candidates, closed, policy.cutoff_ms)
-    older |= np.isin(candidates, unpack_hashes(state.open_segment_hashes))
-    newest: dict[int, int] = {}
-    for recent in state.recent:
-        hash_ = short_item_hash(state.tenant, recent.item_id)
-        newest[hash_] = max(recent.event_time_ms, newest.get(hash_, recent.event_time_ms))
-    fresh = [hash_ for hash_, ms in newest.items() if ms >= policy.cutoff_ms]
-    return _isin(candidates, fresh) | (older & ~_isin(candidates, list(newest)))
+    newer = open_.times(candidates)
+    last = np.where(newer == _NEVER, closed.times(candidates), newer)
+    mask: npt.NDArray[np.bool_] = last >= policy.cutoff_ms
+    return mask
 
 
 def unpack_hashes(raw: bytes) -> Hashes:
     """View u32 little-endian bytes; a torn tail is left out."""
     return np.frombuffer(raw, "<u4", count=len(raw) // 4)
-
-
-def _in_closed(candidates: Hashes, closed: ClosedSeen, cutoff_ms: int) -> npt.NDArray[np.bool_]:
-    if len(closed.hashes) == 0:
-        return np.zeros(len(candidates), np.bool_)
-    at = np.minimum(np.searchsorted(closed.hashes, candidates), len(closed.hashes) - 1)
-    found: npt.NDArray[np.bool_] = (closed.hashes[at] == candidates) & (
-        closed.last_ms[at] >= cutoff_ms
-    )
-    return found
-
-
-def _isin(candidates: Hashes, values: Sequence[int]) -> npt.NDArray[np.bool_]:
-    return np.isin(candidates, np.array(values, np.uint32))

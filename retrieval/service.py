@@ -62,7 +62,7 @@ from retrieval.queries import (
 )
 from retrieval.receipts import Receipts
 from retrieval.recommend import Recommender
-from retrieval.seen import ClosedSeen
+from retrieval.seen import LastSeen
 from retrieval.turns import Turns
 
 SERVICE_NAME = "rec.v1.RecommendService"
@@ -175,7 +175,7 @@ class RecommendServicer(RecommendServiceServicer):
             compose_key(query.tenant, one.item_id): embedding_vector(one.embedding)
             for one in request.candidates
         }
-        known, closed = Known.of(request.state), ClosedSeen.of(request.seen)
+        known, closed = Known.of(request.state), LastSeen.of_closed(request.seen)
         with self._admitted():
             deadline = self._deadline(context)
             answer = await self._recommender.preview(query, known, closed, vectors, deadline)

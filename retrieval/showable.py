@@ -10,20 +10,21 @@ from protos.rec.v1.interests_pb2 import UserInterests
 from retrieval.catalogue import Catalogue, CatalogueItem
 from retrieval.filters import predicate
 from retrieval.queries import Query
-from retrieval.seen import ClosedSeen, seen_mask
+from retrieval.seen import LastSeen, seen_mask
 
-NOTHING_SEEN = ClosedSeen.of(())
+NOTHING_SEEN = LastSeen.of_closed(())
 
 
 class Showable:
     """The rules of one request."""
 
     def __init__(
-        self, query: Query, state: UserInterests, closed: ClosedSeen, catalogue: Catalogue
+        self, query: Query, state: UserInterests, closed: LastSeen, catalogue: Catalogue
     ) -> None:
         self._query, self._state, self._closed = query, state, closed
         self._catalogue = catalogue
         self._is_wanted, self._policy = predicate(query.where), query.policy()
+        self._open: LastSeen | None = None
 
     @property
     def n_hidden(self) -> int:
@@ -38,7 +39,9 @@ class Showable:
         if self._policy.allowed:
             return np.zeros(len(keys), np.bool_)
         hashes = np.fromiter(map(short_key_hash, keys), np.uint32, len(keys))
-        return seen_mask(hashes, self._closed, self._state, self._policy)
+        if self._open is None:
+            self._open = LastSeen.of_open(self._state)
+        return seen_mask(hashes, self._closed, self._open, self._policy)
 
     def wanted(self, keys: Sequence[bytes]) -> list[CatalogueItem]:
         """Return the items of these keys that the question lets through, seen or not, in their

@@ -11,8 +11,8 @@ from rich.progress import track
 
 from infra.bench import Result
 from protos.keys import short_item_hash
-from protos.rec.v1.interests_pb2 import SeenSegment, UserInterests
-from retrieval.seen import ClosedSeen, Policy, seen_mask
+from protos.rec.v1.interests_pb2 import SeenSegment
+from retrieval.seen import LastSeen, Policy, seen_mask
 
 N_ITEMS, QUICK_ITEMS = 1_000_000, 200_000
 N_USERS, QUICK_USERS = 200, 50
@@ -44,10 +44,11 @@ def seen(quick: bool) -> Result:
             )
             for index in range(N_SEGMENTS)
         ]
-        closed = ClosedSeen.of(segments)
+        closed = LastSeen.of_closed(segments)
+        nothing = LastSeen.of_closed(())
         is_new = np.ones(n_items, np.bool_)
         is_new[rows] = False
-        hidden = seen_mask(hashes[is_new], closed, UserInterests(tenant="default"), Policy())
+        hidden = seen_mask(hashes[is_new], closed, nothing, Policy())
         n_hidden, n_asked = n_hidden + int(hidden.sum()), n_asked + int(is_new.sum())
         topic_bytes += sum(len(one.SerializeToString()) for one in segments)
         memory_bytes += closed.n_bytes

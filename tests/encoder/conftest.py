@@ -7,6 +7,7 @@ import torch
 
 from encoder.bundle import Bundle, load_bundle, save_bundle
 from encoder.engine import Engine
+from tests.encoder.running import Running
 from tests.encoder.tiny import make_bundle
 
 
@@ -31,3 +32,9 @@ def bundle(bundle_folder) -> Bundle:
 @pytest.fixture(scope="session")
 def engine(bundle) -> Engine:
     return Engine(bundle)
+
+
+@pytest.fixture
+async def running(bundle):
+    async with Running(bundle) as running:
+        yield running

@@ -3,74 +3,24 @@
 import asyncio
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import expect
 
 from protos.rec.v1.recommend_pb2 import ItemSource, Source
-from tests.browser import a_browser, a_page
-from tests.retrieval.page_world import feed_of, film, page_world, person
+from tests.browser import a_page
+from tests.retrieval.page.page_world import (
+    feed_of,
+    film,
+    like_and_follow,
+    person,
+    published,
+    titles,
+)
 from tests.retrieval.test_web import EVIL
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
-PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 EVIL_NAME = "<b onclick=alert(1)>&amp;"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser():
-    async with a_browser() as started:
-        yield started
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def world():
-    async with page_world() as made:
-        alien, fargo = film("alien", "Sci-Fi"), film("fargo", "Crime")
-        ada = person("ada", ("heat", "like"), ("jaws", "dismiss"), interests=[[alien], [fargo]])
-        made.recommender.users = {"ada": ada, "alan": person("alan"), "bob": person("bob")}
-        made.recommender.newest = feed_of(
-            [
-                film("alien", "Sci-Fi", because=["jaws", "heat"]),
-                film("fargo", "Crime", interest=1, because=["jaws"]),
-                film("brazil", "Sci-Fi", because=["heat"]),
-            ]
-        )
-        yield made
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def page(browser, world):
-    async with a_page(browser, world.at("ada")) as opened:
-        await expect(opened.locator(".item")).to_have_count(3)
-        await expect(opened.locator(".interest")).to_have_count(2)
-        yield opened
-
-
-def titles(page):
-    return page.locator("#feed .title").all_text_contents()
-
-
-async def published(world, n=1):
-    """Return the events once the gateway has had n."""
-    async with asyncio.timeout(10):
-        while len(world.gateway.events) < n:  # noqa: ASYNC110 - the fake has no condition
-            await asyncio.sleep(0.01)
-    return [event for _, event in world.gateway.events]
-
-
-async def like_and_follow(world, page, item="fargo"):
-    """Like an item; answer with a feed that lacks it, has a new one on top, and another order."""
-    await page.locator(f'[data-item="{item}"] [data-action="like"]').click()
-    event = (await published(world))[-1]
-    world.recommender.users["ada"] = person(
-        "ada", (item, "like"), ("heat", "like"), interests=[[film("alien", "Sci-Fi")]]
-    )
-    world.recommender.push(
-        feed_of([film("network"), film("brazil"), film("alien")], cause=event, offset=0)
-    )
-    await expect(page.locator("#total")).to_have_text("35")
-    return event
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
 
 async def test_history_interests_and_feed_of_the_user_in_the_address_stand_side_by_side(page):
@@ -240,100 +190,6 @@ async def test_without_any_user_or_item_the_page_says_what_is_missing(browser, w
         await expect(page.locator("#people")).to_contain_text("No users yet")
 
 
-async def test_the_picker_is_a_combobox_that_keys_alone_can_use(page):
-    picker = page.get_by_role("combobox", name="User")
-    await page.keyboard.press("/")
-    await expect(picker).to_be_focused()
-    await picker.fill("a")
-    await expect(picker).to_have_attribute("aria-expanded", "true")
-    assert await page.get_by_role("option").all_inner_texts() == [
-        "ada\n2 events", "alan\n0 events", "“a”\nnew user",
-    ]  # fmt: skip
-
-    await page.keyboard.press("ArrowDown")
-    await page.keyboard.press("ArrowDown")
-    active = await picker.get_attribute("aria-activedescendant")
-    await expect(page.locator(f"#{active}")).to_have_attribute("aria-selected", "true")
-    await page.keyboard.press("Enter")
-
-    await expect(page).to_have_title("alan · Freshet")
-    await expect(picker).to_have_attribute("aria-expanded", "false")
-
-
-async def test_escape_leaves_the_picker_with_nothing_changed(page):
-    picker = page.get_by_role("combobox", name="User")
-    await picker.fill("bo")
-    await expect(page.get_by_role("option").first).to_be_visible()
-
-    await page.keyboard.press("Escape")
-    await expect(page.locator("#people")).to_be_hidden()
-    await page.keyboard.press("Escape")
-
-    await expect(picker).to_have_value("ada")
-    assert await page.title() == "ada · Freshet"
-
-
-async def test_a_name_that_was_begun_and_left_gives_way_to_the_user_who_is_shown(page):
-    picker = page.get_by_role("combobox", name="User")
-    await picker.fill("bo")
-
-    await page.keyboard.press("Tab")
-
-    await expect(picker).to_have_value("ada")
-
-
-async def test_back_returns_to_the_user_before_and_an_address_leads_to_its_user(world, page):
-    picker = page.get_by_role("combobox", name="User")
-    await picker.fill("bob")
-    await page.keyboard.press("Enter")
-    await expect(page).to_have_url(world.at("bob"))
-
-    await page.go_back()
-
-    await expect(page).to_have_title("ada · Freshet")
-    await expect(picker).to_have_value("ada")
-    await expect(page.locator("#history .event")).to_have_count(2)
-
-
-async def test_the_skip_link_leads_to_the_feed_and_to_no_other_user(page):
-    await page.keyboard.press("Tab")
-    await expect(page.get_by_text("Skip to the feed")).to_be_focused()
-    await page.keyboard.press("Enter")
-
-    await expect(page.locator("#feed")).to_be_focused()
-    assert await page.title() == "ada · Freshet"
-
-
-async def test_everything_in_the_feed_can_be_done_by_keys(world, page):
-    await page.keyboard.press("j")
-    await page.keyboard.press("j")
-    await expect(page.locator('[data-item="fargo"]')).to_be_focused()
-    outline = await page.locator('[data-item="fargo"]').evaluate("e => getComputedStyle(e).outline")
-    assert "2px" in outline
-    await page.keyboard.press("x")
-    await page.keyboard.press("ArrowUp")
-    await page.keyboard.press("Enter")
-    await page.keyboard.press("ArrowDown")
-    await page.keyboard.press("ArrowDown")
-    await page.keyboard.press("Tab")
-    await page.keyboard.press("Tab")
-    await page.keyboard.press("Space")
-
-    done = [(event.item_id, event.action) for event in await published(world, 3)]
-    assert done == [("fargo", "dismiss"), ("alien", "click"), ("brazil", "like")]
-
-
-async def test_focus_goes_with_its_item_and_where_that_is_gone_to_its_place(world, page):
-    await page.locator('[data-item="brazil"]').focus()
-    world.recommender.push(feed_of([film("brazil"), film("alien"), film("fargo")]))
-    await expect(page.locator("#feed .title").first).to_have_text("Brazil")
-    await expect(page.locator('[data-item="brazil"]')).to_be_focused()
-
-    world.recommender.push(feed_of([film("network"), film("alien"), film("fargo")]))
-
-    await expect(page.locator('[data-item="network"]')).to_be_focused()
-
-
 @pytest.mark.parametrize("width", [320, 390, 820, 1180])
 async def test_no_screen_scrolls_sideways_not_even_with_a_title_without_spaces(
     browser, world, width
@@ -384,68 +240,3 @@ async def test_titles_categories_and_names_are_text_and_never_markup(browser, wo
         await expect(page.get_by_role("option").first).to_contain_text(EVIL_NAME)
 
         assert await page.locator("img:not([src='icon.svg']), #people b").count() == 0
-
-
-async def test_two_tabs_both_follow(browser, world, page):
-    async with a_page(browser, world.at("ada")) as other:
-        await expect(other.locator(".item")).to_have_count(3)
-        await like_and_follow(world, page)
-
-        await expect(other.locator("#feed .title").first).to_have_text("Network")
-        await expect(other.locator("#pulse-words")).to_have_text("from “Fargo” to this feed")
-
-
-async def test_a_connection_that_fell_silent_while_the_machine_slept_is_opened_again(
-    browser, world
-):
-    async with a_page(browser, "about:blank") as page:
-        await page.clock.install()
-        await page.goto(world.at("ada"))
-        await expect(page.locator(".item")).to_have_count(3)
-        world.recommender.newest = feed_of([film("network")])
-
-        await page.clock.fast_forward("08:00:00")
-
-        await expect(page.locator("#feed .title")).to_have_text(["Network"])
-
-
-async def test_a_tab_that_nobody_looks_at_gives_its_connection_back_until_it_is_seen(
-    browser, world
-):
-    async with a_page(browser, "about:blank") as page:
-        await page.clock.install()
-        await page.goto(world.at("ada"))
-        await expect(page.locator(".item")).to_have_count(3)
-        await set_hidden(page, True)
-        await page.clock.run_for(50_000)
-        await hear_a_beat(page, world)
-        await page.clock.run_for(15_000)
-        await expect(page.locator("#link")).to_have_text("paused")
-        await streams(world, 0)
-
-        await set_hidden(page, False)
-
-        await expect(page.locator("#link")).to_have_text("live")
-        await streams(world, 1)
-
-
-async def hear_a_beat(page, world):
-    world.recommender.push(feed_of([film("network")]))
-    await expect(page.locator("#feed .title")).to_have_text(["Network"])
-
-
-async def set_hidden(page, is_hidden):
-    await page.evaluate(
-        """is_hidden => {
-            Object.defineProperty(document, "hidden", { get: () => is_hidden, configurable: true });
-            document.dispatchEvent(new Event("visibilitychange"));
-        }""",
-        is_hidden,
-    )
-
-
-async def streams(world, n):
-    """Wait until n feeds are open."""
-    async with asyncio.timeout(10):
-        while len(world.recommender.streams) != n:  # noqa: ASYNC110 - the fake has no condition
-            await asyncio.sleep(0.01)

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from playwright.async_api import expect
+
 from infra.grpc_server import GrpcServer, Service
 from protos.errors import DependencyDown, UnknownUser
 from protos.rec.v1.events_pb2 import EventResult, PublishResponse, Receipt
@@ -172,3 +174,29 @@ async def page_world() -> AsyncIterator[PageWorld]:
     finally:
         await world.stop("recommender")
         await world.stop("gateway")
+
+
+def titles(page):
+    return page.locator("#feed .title").all_text_contents()
+
+
+async def published(world, n=1):
+    """Return the events once the gateway has had n."""
+    async with asyncio.timeout(10):
+        while len(world.gateway.events) < n:  # noqa: ASYNC110 - the fake has no condition
+            await asyncio.sleep(0.01)
+    return [event for _, event in world.gateway.events]
+
+
+async def like_and_follow(world, page, item="fargo"):
+    """Like an item; answer with a feed that lacks it, has a new one on top, and another order."""
+    await page.locator(f'[data-item="{item}"] [data-action="like"]').click()
+    event = (await published(world))[-1]
+    world.recommender.users["ada"] = person(
+        "ada", (item, "like"), ("heat", "like"), interests=[[film("alien", "Sci-Fi")]]
+    )
+    world.recommender.push(
+        feed_of([film("network"), film("brazil"), film("alien")], cause=event, offset=0)
+    )
+    await expect(page.locator("#total")).to_have_text("35")
+    return event
