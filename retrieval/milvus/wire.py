@@ -15,7 +15,7 @@ from pymilvus.grpc_gen import common_pb2, milvus_pb2
 from protos.vectors import Floats
 
 EVENTUALLY, STRONG = "Eventually", "Strong"
-LEAST_EF, MOST_EF = 512, 4096
+LEAST_EF, MOST_EF = 640, 4096
 
 _AS_OF = {EVENTUALLY: 1, STRONG: 0}
 """Milvus takes 1 for "whatever is there", and 0 for "all that was written before"."""
