@@ -44,7 +44,7 @@ from stream.model_process import serve_bundle
 N_USERS, N_CALLERS = 128, 16
 BATCH = N_USERS // 2
 """While half of the callers wait for a batch, the others' requests gather for the next."""
-N_TURNS, QUICK_TURNS = 48, 12
+N_TURNS, QUICK_TURNS = 72, 12
 N_ROUNDS = 3
 N_CALLERS_WITHIN = (1, 2, 4, 8, 16, 32, 64)
 """Of one user each."""
