@@ -122,10 +122,10 @@ class LiveFeed:
     async def _made(self, deadline: Deadline) -> StreamFeedResponse | None:
         known = self._known()
         answer = await self._recommender.feed(self._query, deadline)
-        is_first, is_same = self._last is None, self._order == _order(known)
-        if self._last is not None and is_same and _ids(self._last) == _ids(answer.feed):
+        is_news = self._last is not None and self._order != _order(known)
+        if self._last is not None and not is_news and _ids(self._last) == _ids(answer.feed):
             return None
-        push = _push(known, answer.feed, answer.searched_us, is_first=is_first)
+        push = _push(known, answer.feed, answer.searched_us, is_news=is_news)
         push.sequence = self._sequence
         self._order, self._last = _order(known), answer.feed
         self._sequence += 1
@@ -140,8 +140,9 @@ class LiveFeed:
 
 
 def _push(
-    known: Known | None, feed: Feed, searched_us: int, *, is_first: bool
+    known: Known | None, feed: Feed, searched_us: int, *, is_news: bool
 ) -> StreamFeedResponse:
+    """Make a push; only one that brings another state than the last came because of its cause."""
     push = StreamFeedResponse(feed=feed)
     if known is not None and not feed.degraded_reason:  # a better one may come at any time
         push.resume_token = _token(known)
@@ -151,7 +152,7 @@ def _push(
         push.hops.extend(known.state.hops)
         push.hops.append(Hop(name="searched", at_us=searched_us))
         push.hops.append(Hop(name="pushed", at_us=pushed_us))
-        if not is_first:
+        if is_news:
             push.since_event_ms = pushed_us / 1000 - known.state.cause.accepted_ms
             _measure(push)
     PUSHES.labels(Source.Name(feed.source)).inc()

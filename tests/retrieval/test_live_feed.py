@@ -183,6 +183,7 @@ async def test_whoever_waits_for_his_turn_is_shown_what_is_trending_and_then_his
     assert (ids(first), first.feed.source) == (["x3", "y3"], Source.SOURCE_TRENDING)
     assert first.feed.degraded_reason
     assert (ids(second), second.feed.degraded_reason) == (["x0", "x1"], "")
+    assert second.since_event_ms == 0  # its event is older than the wait
 
 
 async def test_a_reader_who_does_not_read_keeps_nobodys_turn(world):
