@@ -92,7 +92,7 @@ class RecommendServiceServicer:
 
     def StreamFeed(self, request, context):
         """The feed now, then again whenever it changes, with the event that changed it. A slow reader skips states
-        and gets the latest.
+        and gets the latest. Where many open theirs at once, what is trending comes first for those who wait.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
