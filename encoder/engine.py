@@ -24,6 +24,7 @@ from encoder.past import Past
 from encoder.plan import Plan, UserInput
 from encoder.segment_rows import Memory, Row, as_tensors, no_block
 from encoder.texts import item_tokens
+from encoder.upload import upload
 from encoder.user_slots import Kept, UserSlots
 from encoder.window_rows import WindowRow, as_windows
 
@@ -268,4 +269,4 @@ class _Results:
     def _chosen(self, places: Sequence[int]) -> Tensor | slice:
         if len(places) == len(self.interests):  # all of them, ascending
             return slice(None)
-        return torch.tensor(places, device=self.interests.device)
+        return upload(torch.tensor(places), self.interests.device)

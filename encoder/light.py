@@ -26,7 +26,7 @@ when it is read, so a history never outgrows a table.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import cast
 
 import torch
@@ -37,6 +37,7 @@ from encoder.config import ModelConfig
 from encoder.dropout import dropout
 from encoder.light_blocks import KINDS, Attended, LightBlock
 from encoder.past import KeysValues, Past
+from encoder.upload import upload
 
 N_ACTIONS = 256
 GAP_UNIT = 2048
@@ -57,15 +58,7 @@ class Rows:
     counts: Tensor  # (R, P) int: events of the segment that each sample sees
 
     def to(self, device: torch.device) -> "Rows":
-        return Rows(
-            self.codes.to(device),
-            self.is_coded.to(device),
-            self.actions.to(device),
-            self.gaps.to(device),
-            self.lengths.to(device),
-            self.prior.to(device),
-            self.counts.to(device),
-        )
+        return Rows(*(upload(getattr(self, field.name), device) for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)

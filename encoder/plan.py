@@ -11,6 +11,7 @@ from torch import Tensor
 
 from encoder.items import ItemState
 from encoder.segment_rows import Memory, Row
+from encoder.upload import upload
 from encoder.user_slots import Kept, UserName
 from protos.segments import Columns
 
@@ -100,4 +101,4 @@ class Plan:
         joined = bytearray().join(cast(list[bytes], self.stored))
         shape = (len(self.stored), *self.stored[0].shape)
         stored: Memory = np.ndarray(shape, np.float16, joined)
-        return torch.from_numpy(stored).to(device)
+        return upload(torch.from_numpy(stored), device)

@@ -16,6 +16,7 @@ from torch import Tensor
 from encoder.config import ModelConfig
 from encoder.light import NO_BLOCK, Rows
 from encoder.past import NO_PADDING, NOBODY, Padding, Past
+from encoder.upload import upload
 from protos.segments import Columns
 
 Places = npt.NDArray[np.int64]
@@ -86,7 +87,7 @@ def past_of(pool: Tensor, slots: Places, n_past: Places, n_tokens: int, padding:
         n_tokens: of each.
     """
     n_read = pool.shape[4] if padding.has_past else int(n_past.max()) * n_tokens
-    slots_of, lengths = (torch.from_numpy(one).to(pool.device) for one in (slots, n_past))
+    slots_of, lengths = (upload(torch.from_numpy(one), pool.device) for one in (slots, n_past))
     return Past(pool, slots_of, lengths, n_read)
 
 

@@ -12,6 +12,7 @@ from encoder.items import ItemState
 from encoder.llm import PastItems
 from encoder.past import NO_PADDING, NOBODY, Padding
 from encoder.segment_rows import past_of
+from encoder.upload import upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,9 @@ def as_windows(
     were_kept = _is_kept(old, past.n_tokens // n_kept, n_kept)
     return Windows(
         kept.view(n_rows, n_items, *item_shape),
-        torch.from_numpy(is_kept).to(device),
-        torch.from_numpy(counts[:, None]).to(device),
-        PastItems(past, torch.from_numpy(were_kept).to(device)),
+        upload(torch.from_numpy(is_kept), device),
+        upload(torch.from_numpy(counts[:, None]), device),
+        PastItems(past, upload(torch.from_numpy(were_kept), device)),
     )
 
 

@@ -3,7 +3,9 @@ import asyncio
 import grpc
 import numpy as np
 import pytest
+import torch
 
+from encoder.bundle import load_bundle
 from protos.history import quantise_gap
 from protos.keys import text_digest
 from protos.rec.v1 import encoder_pb2 as pb
@@ -80,6 +82,18 @@ async def test_alone_and_together_agree(running, bundle):
     for user, found in zip(users, together, strict=True):
         (alone,) = await running.refresh(user)
         np.testing.assert_allclose(vectors(found), vectors(alone), **CLOSE)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+async def test_a_gpu_serves_the_same_event_by_event(bundle, bundle_folder):
+    users = [make_user(bundle, 2 + n, seed=3, user_id="u").state for n in range(4)]
+    found = []
+    for device in ("cpu", "cuda"):
+        async with Running(load_bundle(bundle_folder, device), device=device) as running:
+            found.append([vectors((await running.refresh(user))[0]) for user in users])
+
+    np.testing.assert_allclose(found[1], found[0], atol=1e-3)
 
 
 async def test_concurrent_requests_share_batches_and_agree(running, bundle):
