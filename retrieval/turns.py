@@ -6,7 +6,8 @@ search gives up on all of them. So few feeds are made at a time, each within its
 
 import asyncio
 import heapq
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from itertools import count
@@ -16,20 +17,21 @@ Turn: TypeAlias = asyncio.Future[None]
 
 
 class Rank(IntEnum):
-    """Who goes first; of one rank, who came first."""
+    """Who goes first: for how many seconds one lets those go before who come later and are more
+    urgent. So nobody waits for ever, however much is new."""
 
     NEWS = 0
-    OPENED = 1
-    AGAIN = 2
+    OPENED = 15
+    AGAIN = 30
     """A feed that was degraded, tried again."""
 
 
 class Turns:
     """Lets `n` at a time; on the event loop. Who waits is bounded by whoever admits them."""
 
-    def __init__(self, n: int) -> None:
-        self._n_free = n
-        self._waiting: list[tuple[Rank, int, Turn]] = []
+    def __init__(self, n: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._n_free, self._clock = n, clock
+        self._waiting: list[tuple[float, int, Turn]] = []
         self._arrivals = count()
 
     @contextmanager
@@ -37,7 +39,7 @@ class Turns:
         """Wait in the queue for the length of the block; the turn is done once it is ours, and ends
         with the block."""
         turn: Turn = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (rank, next(self._arrivals), turn))
+        heapq.heappush(self._waiting, (self._clock() + rank, next(self._arrivals), turn))
         self._go_on()
         try:
             yield turn

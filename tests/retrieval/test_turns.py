@@ -22,21 +22,37 @@ async def test_only_so_many_have_a_turn_at_once():
     assert (n_now, most) == (0, 2)
 
 
-async def test_news_go_before_who_opens_before_who_tries_again_and_else_first_come_first_served():
-    turns, served = Turns(1), []
+async def order_of(*asked: tuple[str, Rank, float]) -> list[str]:
+    """Ask for turns, (name, rank, at which second), while there is none; return the order in which
+    they come."""
+    served: list[str] = []
+    clock = iter([0.0, *(second for _, _, second in asked)])
+    turns = Turns(1, clock=lambda: next(clock))
 
     async def one(name: str, rank: Rank) -> None:
         with turns.asked(rank) as turn:
             await turn
             served.append(name)
 
+    waiting = []
     with turns.asked(Rank.NEWS):
-        asked = [("again", Rank.AGAIN), ("opened", Rank.OPENED), ("n1", Rank.NEWS)]
-        waiting = [asyncio.create_task(one(*who)) for who in [*asked, ("n2", Rank.NEWS)]]
-        await asyncio.sleep(0)
+        for name, rank, _ in asked:
+            waiting.append(asyncio.create_task(one(name, rank)))
+            await asyncio.sleep(0)
     await asyncio.gather(*waiting)
+    return served
 
-    assert served == ["n1", "n2", "opened", "again"]
+
+async def test_news_go_before_who_opens_before_who_tries_again_and_else_first_come_first_served():
+    asked = [("again", Rank.AGAIN, 0), ("opened", Rank.OPENED, 1), ("n1", Rank.NEWS, 2)]
+
+    assert await order_of(*asked, ("n2", Rank.NEWS, 3)) == ["n1", "n2", "opened", "again"]
+
+
+async def test_nobody_waits_for_ever_however_much_is_new():
+    asked = [("opened", Rank.OPENED, 0), ("soon", Rank.NEWS, 14), ("later", Rank.NEWS, 16)]
+
+    assert await order_of(*asked) == ["soon", "opened", "later"]
 
 
 async def test_who_leaves_the_queue_or_dies_with_a_turn_takes_none_from_the_others():
