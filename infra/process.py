@@ -18,6 +18,7 @@ import structlog
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
+from infra.garbage import freeze_survivors
 from infra.logs import configure_logs
 from infra.settings import SharedSettings, describe, refuse_unknown_environment
 from protos.errors import FreshetError
@@ -29,11 +30,12 @@ S = TypeVar("S", bound=BaseSettings)
 
 @contextmanager
 def process(name: str, settings: type[S]) -> Iterator[tuple[SharedSettings, S]]:
-    """Read the settings and set up the logs of a process.
+    """Read the settings of a process, set up its logs, keep its collections of garbage short.
 
     An error raised on purpose ends it with exit code 1 and one line that says what to do; whatever
     else escapes keeps its traceback.
     """
+    end_freezing = freeze_survivors()
     try:
         refuse_unknown_environment(settings)
         shared, own = SharedSettings(), settings()
@@ -45,6 +47,8 @@ def process(name: str, settings: type[S]) -> Iterator[tuple[SharedSettings, S]]:
     except ValidationError as error:
         log.error("cannot_read_settings", message=describe(error))
         sys.exit(1)
+    finally:
+        end_freezing()
 
 
 def catch_signals() -> "asyncio.Future[str]":
