@@ -13,17 +13,10 @@ from infra.api_keys import (
 )
 from infra.keys_command import app
 from protos.errors import InvalidInput, NotReady
+from tests.clock import Clock
 
 SHOP = f'[[key]]\nname = "shop"\nsha256 = "{digest_of("s")}"\ntenants = ["shop", "outlet"]\n'
 OWN = f'[[key]]\nname = "own"\nsha256 = "{digest_of("o")}"\ntenants = ["*"]\n'
-
-
-class Time:
-    def __init__(self):
-        self.s = 0.0
-
-    def __call__(self):
-        return self.s
 
 
 @pytest.fixture
@@ -87,41 +80,41 @@ def test_a_file_that_cannot_be_used_fails_the_start(path, text):
 
 def test_a_key_ends_when_it_expires(path):
     path.write_text(SHOP + "expires = 1970-01-01T00:01:40Z\n")
-    now = Time()
-    keys = KeyFile(path, now=now)
+    clock = Clock()
+    keys = KeyFile(path, now=clock)
 
-    now.s = 99.9
+    clock.now_s = 99.9
     assert keys.find(digest_of("s")) is not None
-    now.s = 100.0
+    clock.now_s = 100.0
     assert keys.find(digest_of("s")) is None
 
 
 def test_a_key_is_revoked_and_a_new_one_known_without_a_restart(path):
-    clock = Time()
+    clock = Clock()
     keys = KeyFile(path, clock=clock)
     rewrite(path, OWN.replace(digest_of("o"), digest_of("n")))
 
     assert keys.find(digest_of("s")) is not None
-    clock.s += LOOK_EVERY_S
+    clock.now_s += LOOK_EVERY_S
     assert keys.find(digest_of("s")) is None
     assert keys.find(digest_of("n")) is not None
 
 
 @pytest.mark.parametrize("text", ["", "[[key", None])
 def test_a_file_that_breaks_keeps_the_old_keys_and_is_logged_once(path, text, capsys):
-    clock = Time()
+    clock = Clock()
     keys = KeyFile(path, clock=clock)
     path.unlink()
     if text is not None:
         path.write_text(text)
 
     for _ in range(3):
-        clock.s += LOOK_EVERY_S
+        clock.now_s += LOOK_EVERY_S
         assert keys.find(digest_of("s")) is not None
     assert capsys.readouterr().out.count("api_keys_kept_as_they_were") == 1
 
     rewrite(path, OWN)
-    clock.s += LOOK_EVERY_S
+    clock.now_s += LOOK_EVERY_S
     assert keys.find(digest_of("s")) is None
 
 

@@ -5,6 +5,7 @@ import gc
 import pytest
 
 from infra.garbage import FREEZE_EVERY_S, THAW_EVERY_S, freeze_survivors
+from tests.clock import Clock
 
 
 class Cycle:
@@ -17,14 +18,6 @@ class Cycle:
 
     def __del__(self):
         Cycle.n_freed += 1
-
-
-class Clock:
-    def __init__(self):
-        self.now_s = 0.0
-
-    def __call__(self):
-        return self.now_s
 
 
 @pytest.fixture

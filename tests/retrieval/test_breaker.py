@@ -2,14 +2,7 @@ import pytest
 
 from protos.errors import DependencyDown
 from retrieval.milvus.breaker import Breaker
-
-
-class Clock:
-    def __init__(self):
-        self.now_s = 0.0
-
-    def __call__(self):
-        return self.now_s
+from tests.clock import Clock
 
 
 @pytest.fixture

@@ -9,22 +9,16 @@ from retrieval.catalogue import Catalogue
 from retrieval.new_items import DAY_MS, NewItems
 from retrieval.newest import newest
 from retrieval.store import META, NEWEST
+from tests.clock import Clock
 from tests.retrieval.recommending import X, fill, ids, recommend
 from tests.retrieval.retrieval_world import hashes, interests, item_vector, record, state, unit
 
 NOW_MS = 1_700_000_000_000
 
 
-class Clock:
-    now_s = NOW_MS / 1000
-
-    def __call__(self):
-        return self.now_s
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return Clock(NOW_MS / 1000)
 
 
 @pytest.fixture

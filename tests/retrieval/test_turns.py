@@ -3,6 +3,7 @@
 import asyncio
 
 from retrieval.turns import Rank, Turns
+from tests.clock import Clock
 
 
 async def test_only_so_many_have_a_turn_at_once():
@@ -26,8 +27,8 @@ async def order_of(*asked: tuple[str, Rank, float]) -> list[str]:
     """Ask for turns, (name, rank, at which second), while there is none; return the order in which
     they come."""
     served: list[str] = []
-    clock = iter([0.0, *(second for _, _, second in asked)])
-    turns = Turns(1, clock=lambda: next(clock))
+    clock = Clock()
+    turns = Turns(1, clock=clock)
 
     async def one(name: str, rank: Rank) -> None:
         with turns.asked(rank) as turn:
@@ -36,7 +37,8 @@ async def order_of(*asked: tuple[str, Rank, float]) -> list[str]:
 
     waiting = []
     with turns.asked(Rank.NEWS):
-        for name, rank, _ in asked:
+        for name, rank, second in asked:
+            clock.now_s = second
             waiting.append(asyncio.create_task(one(name, rank)))
             await asyncio.sleep(0)
     await asyncio.gather(*waiting)

@@ -30,6 +30,16 @@ async def world():
 
 
 @pytest_asyncio.fixture(loop_scope="module")
+async def timed_page(browser, world):
+    """A page whose time passes as the test says."""
+    async with a_page(browser, "about:blank") as opened:
+        await opened.clock.install()
+        await opened.goto(world.at("ada"))
+        await expect(opened.locator(".item")).to_have_count(3)
+        yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def page(browser, world):
     async with a_page(browser, world.at("ada")) as opened:
         await expect(opened.locator(".item")).to_have_count(3)

@@ -180,11 +180,16 @@ def titles(page):
     return page.locator("#feed .title").all_text_contents()
 
 
+async def until(is_so):
+    """Wait until something is so of the fakes, which have no condition to wait for."""
+    async with asyncio.timeout(10):
+        while not is_so():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 async def published(world, n=1):
     """Return the events once the gateway has had n."""
-    async with asyncio.timeout(10):
-        while len(world.gateway.events) < n:  # noqa: ASYNC110 - the fake has no condition
-            await asyncio.sleep(0.01)
+    await until(lambda: len(world.gateway.events) >= n)
     return [event for _, event in world.gateway.events]
 
 

@@ -134,18 +134,15 @@ async def test_what_is_sent_again_is_the_same_event_and_counts_once(world, page)
     await expect(item.locator(".state")).to_have_text("liked")
 
 
-async def test_an_event_that_no_feed_follows_is_said_to_be_stored(browser, world):
-    async with a_page(browser, "about:blank") as page:
-        await page.clock.install()
-        await page.goto(world.at("ada"))
-        item = page.locator('[data-item="fargo"]')
-        await item.locator('[data-action="like"]').click()
-        await published(world)
-        await expect(item.locator(".state")).to_have_text("liked")
+async def test_an_event_that_no_feed_follows_is_said_to_be_stored(world, timed_page):
+    item = timed_page.locator('[data-item="fargo"]')
+    await item.locator('[data-action="like"]').click()
+    await published(world)
+    await expect(item.locator(".state")).to_have_text("liked")
 
-        await page.clock.run_for(6_000)
+    await timed_page.clock.run_for(6_000)
 
-        await expect(item.locator(".state")).to_contain_text("the feed has not followed yet")
+    await expect(item.locator(".state")).to_contain_text("the feed has not followed yet")
 
 
 async def test_while_the_recommender_is_away_the_page_says_so_and_it_comes_back(world, page):

@@ -1,12 +1,10 @@
 """The page's connection: two tabs, a machine that slept, a tab that nobody looks at."""
 
-import asyncio
-
 import pytest
 from playwright.async_api import expect
 
 from tests.browser import a_page
-from tests.retrieval.page.page_world import feed_of, film, like_and_follow
+from tests.retrieval.page.page_world import feed_of, film, like_and_follow, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -21,37 +19,29 @@ async def test_two_tabs_both_follow(browser, world, page):
 
 
 async def test_a_connection_that_fell_silent_while_the_machine_slept_is_opened_again(
-    browser, world
+    world, timed_page
 ):
-    async with a_page(browser, "about:blank") as page:
-        await page.clock.install()
-        await page.goto(world.at("ada"))
-        await expect(page.locator(".item")).to_have_count(3)
-        world.recommender.newest = feed_of([film("network")])
+    world.recommender.newest = feed_of([film("network")])
 
-        await page.clock.fast_forward("08:00:00")
+    await timed_page.clock.fast_forward("08:00:00")
 
-        await expect(page.locator("#feed .title")).to_have_text(["Network"])
+    await expect(timed_page.locator("#feed .title")).to_have_text(["Network"])
 
 
 async def test_a_tab_that_nobody_looks_at_gives_its_connection_back_until_it_is_seen(
-    browser, world
+    world, timed_page
 ):
-    async with a_page(browser, "about:blank") as page:
-        await page.clock.install()
-        await page.goto(world.at("ada"))
-        await expect(page.locator(".item")).to_have_count(3)
-        await set_hidden(page, True)
-        await page.clock.run_for(50_000)
-        await hear_a_beat(page, world)
-        await page.clock.run_for(15_000)
-        await expect(page.locator("#link")).to_have_text("paused")
-        await streams(world, 0)
+    await set_hidden(timed_page, True)
+    await timed_page.clock.run_for(50_000)
+    await hear_a_beat(timed_page, world)
+    await timed_page.clock.run_for(15_000)
+    await expect(timed_page.locator("#link")).to_have_text("paused")
+    await streams(world, 0)
 
-        await set_hidden(page, False)
+    await set_hidden(timed_page, False)
 
-        await expect(page.locator("#link")).to_have_text("live")
-        await streams(world, 1)
+    await expect(timed_page.locator("#link")).to_have_text("live")
+    await streams(world, 1)
 
 
 async def hear_a_beat(page, world):
@@ -71,6 +61,4 @@ async def set_hidden(page, is_hidden):
 
 async def streams(world, n):
     """Wait until n feeds are open."""
-    async with asyncio.timeout(10):
-        while len(world.recommender.streams) != n:  # noqa: ASYNC110 - the fake has no condition
-            await asyncio.sleep(0.01)
+    await until(lambda: len(world.recommender.streams) == n)
