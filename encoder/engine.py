@@ -96,9 +96,9 @@ class Engine:
     ) -> ItemStates:
         limit = self.config.max_item_tokens
         tokens, lengths = item_tokens(self.bundle.tokenizer, texts, limit)
-        rows = torch.tensor(item_rows, dtype=torch.long, device=self.device)
-        places = torch.from_numpy(lengths).to(self.device)
-        return tower.encode(torch.from_numpy(tokens).to(self.device), places, rows)
+        rows = upload(torch.tensor(item_rows, dtype=torch.long), self.device)
+        places = upload(torch.from_numpy(lengths), self.device)
+        return tower.encode(upload(torch.from_numpy(tokens), self.device), places, rows)
 
     def unknown_item(self) -> ItemState:
         """Return the state of an item whose text nobody has: [ITEM] alone, no vector."""

@@ -121,13 +121,14 @@ class LiveFeed:
 
     async def _made(self, deadline: Deadline) -> StreamFeedResponse | None:
         known = self._known()
+        order = _order(known)
         answer = await self._recommender.feed(self._query, deadline)
-        is_news = self._last is not None and self._order != _order(known)
+        is_news = self._last is not None and self._order != order
         if self._last is not None and not is_news and _ids(self._last) == _ids(answer.feed):
             return None
         push = _push(known, answer.feed, answer.searched_us, is_news=is_news)
         push.sequence = self._sequence
-        self._order, self._last = _order(known), answer.feed
+        self._order, self._last = order, answer.feed
         self._sequence += 1
         return push
 

@@ -136,8 +136,9 @@ class PersonalFeeds:
         version = basis.interests.model_version
         keys = self._new_items.nearest(query.tenant, version, basis.matrix, n_most)
         found: list[CatalogueItem] = []
-        for first in range(0, len(keys), 2 * n_enough):
-            found += showable.keep(keys[first : first + 2 * n_enough])
+        n_together = 2 * n_enough
+        for first in range(0, len(keys), n_together):
+            found += showable.keep(keys[first : first + n_together])
             if len(found) >= n_enough:
                 break
         return found

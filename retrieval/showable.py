@@ -1,6 +1,7 @@
 """What may be shown to a user: in the catalogue, as asked for, not excluded, not seen."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,6 @@ class Showable:
         self._query, self._state, self._closed = query, state, closed
         self._catalogue = catalogue
         self._is_wanted, self._policy = predicate(query.where), query.policy()
-        self._open: LastSeen | None = None
 
     @property
     def n_hidden(self) -> int:
@@ -39,9 +39,11 @@ class Showable:
         if self._policy.allowed:
             return np.zeros(len(keys), np.bool_)
         hashes = np.fromiter(map(short_key_hash, keys), np.uint32, len(keys))
-        if self._open is None:
-            self._open = LastSeen.of_open(self._state)
         return seen_mask(hashes, self._closed, self._open, self._policy)
+
+    @cached_property
+    def _open(self) -> LastSeen:
+        return LastSeen.of_open(self._state)
 
     def wanted(self, keys: Sequence[bytes]) -> list[CatalogueItem]:
         """Return the items of these keys that the question lets through, seen or not, in their

@@ -22,7 +22,7 @@ class Running:
 
     async def __aenter__(self):
         self.worker = Worker(self._bundle, self._settings, model_sequence=7)
-        servicer = EncoderServicer(self.worker, model_sequence=7, device="cpu")
+        servicer = EncoderServicer(self.worker, model_sequence=7, device=self._settings.device)
         self._server = GrpcServer("127.0.0.1:0", [service_of(servicer)])
         port = await self._server.start()
         await self.worker.warm_up()
