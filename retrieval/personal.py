@@ -1,7 +1,8 @@
 """The items of one feed, by one user's interests: searched, judged, merged, explained.
 
-A search that leaves fewer than n items after all that must not be shown was dropped is made again,
-four times as deep, until there are enough or the index has no more.
+A search that leaves an interest too few items after all that must not be shown was dropped is made
+again, four times as deep, until each has enough or the index has no more. So a feed depends on the
+state alone: how deep the first search went makes it slower, not different.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,8 +34,11 @@ DIVERSITY = 0.1
 RESERVE_S = 0.02
 """Kept of every deadline for what follows the last search."""
 SLACK = 1.25
-"""Of the hits asked for: interests share some, and some are not wanted any more."""
-MAX_SHARES, MAX_SHARE = 100_000, 0.9
+"""Of the hits asked for: the next feed passes over a few more."""
+DEEP = 1024
+"""Hits of an interest that are asked for at most, unless the feed would not be full."""
+MOST_GUESSED = 128
+MAX_USERS = 100_000
 PER_NEW_PLACE, MOST_PER_NEW_PLACE = 4, 32
 """New items that a feed chooses from for each place they have a right to, and how many are looked
 at for them at most: many may be filtered out or seen."""
@@ -74,8 +78,8 @@ class PersonalFeeds:
         """
         self._index, self._catalogue, self._new_items = index, catalogue, new_items
         self._search_timeout_s, self._new_share = search_timeout_s, new_share
-        self._seen_shares: Lru[tuple[str, str], float] = Lru(MAX_SHARES)
-        """Of a user's last hits: as many of the next ones will be seen."""
+        self._passed_over: Lru[tuple[str, str], int] = Lru(MAX_USERS)
+        """Hits that a user's last feed passed over: as many lie before the next one's items."""
 
     async def searched(
         self,
@@ -89,8 +93,10 @@ class PersonalFeeds:
         version = basis.interests.model_version
         candidates: list[CatalogueItem] = []
         user = (query.tenant, query.user_id)
-        share = self._seen_shares.get(user)
-        limit = first_limit(query.n, guessed_share(showable.n_hidden) if share is None else share)
+        passed_over = self._passed_over.get(user)
+        if passed_over is None:
+            passed_over = guessed(showable.n_hidden)
+        limit = first_limit(query.n, passed_over)
         while True:
             timeout_s = min(self._search_timeout_s, deadline.remaining_s(reserve_s=RESERVE_S))
             try:
@@ -103,13 +109,13 @@ class PersonalFeeds:
                 if not candidates:
                     raise
                 break
-            nearest = nearest_of_each(hits, showable, query.n)
+            nearest = nearest_of_each(hits, limit, showable, query.n)
             candidates = [item for item in nearest.items if version in item.vectors]
-            self._seen_shares.put(user, nearest.seen_share, 1)
-            is_all = all(len(found.keys) < limit for found in hits)
-            if len(candidates) >= query.n or is_all or limit >= MAX_LIMIT:
+            self._passed_over.put(user, nearest.passed_over, 1)
+            is_enough = len(candidates) >= query.n and limit >= DEEP
+            if nearest.are_all or is_enough or limit >= MAX_LIMIT:
                 break
-            limit = min(MAX_LIMIT, 4 * limit)
+            limit = deeper(limit)
         return self._merged(query, known, basis, candidates, self._new(query, basis, showable))
 
     def given(
@@ -192,16 +198,22 @@ class PersonalFeeds:
         }
 
 
-def first_limit(n: int, seen_share: float) -> int:
-    """Return how many hits an interest is asked for at first, when such a share of them will have
-    been seen."""
-    return min(MAX_LIMIT, int(SLACK * n_wanted(n) / (1 - min(MAX_SHARE, seen_share))))
+def first_limit(n: int, passed_over: int) -> int:
+    """Return how many hits an interest is asked for at first, when so many of them cannot be
+    shown."""
+    return min(DEEP, int(SLACK * (n_wanted(n) + passed_over)))
 
 
-def guessed_share(n_hidden: int) -> float:
-    """Guess which share of a search has been seen by a user who has seen so many items: they lie
-    near his interests."""
-    return min(0.75, n_hidden / 400)
+def deeper(limit: int) -> int:
+    """Return how many hits are asked for when so many were too few. DEEP is on every way, so that
+    all ways end at the same depth."""
+    return min(DEEP if limit < DEEP else MAX_LIMIT, 4 * limit)
+
+
+def guessed(n_hidden: int) -> int:
+    """Guess how many hits are passed over for a user who has seen so many items: they lie near his
+    interests."""
+    return min(MOST_GUESSED, n_hidden // 2)
 
 
 def scored(item: CatalogueItem, score: float, interest: int) -> ScoredItem:

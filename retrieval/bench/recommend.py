@@ -46,11 +46,12 @@ from retrieval.bench.shop import (
     make_shop,
     user_id,
 )
+from retrieval.candidates import n_wanted
 from retrieval.filters import Attribute, Compare, Filter, Kind
 from retrieval.milvus.client import collection_name
 from retrieval.milvus.index import served_limit
 from retrieval.milvus.wire import served_ef
-from retrieval.personal import first_limit
+from retrieval.personal import DEEP, first_limit
 from retrieval.queries import Query
 
 N_ITEMS, MILLION = 50_000, 1_000_000
@@ -186,14 +187,16 @@ async def _rate(ask: Ask) -> float:
 
 
 async def _limit(shop: Shop, raw: RawMilvus, user: int) -> int:
-    """Return how many hits an interest is asked for: as the server does, by the share that was
-    seen of those before."""
-    found = await raw.search(shop.users[user], first_limit(N_PLACES, 0), 512)
-    names = {f"{TENANT}/{item_id(row)}" for row in shop.seen[user].tolist()}
-    keys = {key for hits in found for key in hits}
-    if not keys:
-        raise FreshetError("Milvus found nothing; is its collection loaded?")
-    return served_limit(first_limit(N_PLACES, len(keys & names) / len(keys)))
+    """Return how many hits an interest is asked for, as the server does: by how many of those of
+    the last feed had been seen."""
+    seen = {f"{TENANT}/{item_id(row)}" for row in shop.seen[user].tolist()}
+    passed_over = 0
+    for found in await raw.search(shop.users[user], DEEP, DEEP):
+        unseen = [place for place, key in enumerate(found) if key not in seen]
+        if len(unseen) < n_wanted(N_PLACES):
+            raise FreshetError("Milvus found too little; is its collection loaded?")
+        passed_over = max(passed_over, unseen[n_wanted(N_PLACES) - 1] + 1 - n_wanted(N_PLACES))
+    return served_limit(first_limit(N_PLACES, passed_over))
 
 
 def _recall(shop: Shop, hits: Sequence[Sequence[Sequence[str]]], limits: Sequence[int]) -> float:

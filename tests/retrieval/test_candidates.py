@@ -41,39 +41,72 @@ def keys(found):
 def test_only_as_many_are_looked_at_as_the_merge_can_use():
     showable = FakeShowable(seen=named(range(10)))
 
-    found = nearest_of_each(hits(range(100), range(50, 150)), showable, n=4)
+    found = nearest_of_each(hits(range(100), range(50, 150)), 100, showable, n=4)
 
-    assert set(keys(found)) == {*range(10, 32), *range(50, 72)}
+    assert set(keys(found)) == {*range(10, 26), *range(50, 66)}
     assert showable.n_looked_at == 44
-    assert found.seen_share == 10 / 150
 
 
 def test_when_much_of_an_interest_is_not_wanted_all_of_it_is_looked_at():
     showable = FakeShowable(unwanted=named(range(20)))
 
-    found = nearest_of_each(hits(range(100), range(200, 300)), showable, n=4)
+    found = nearest_of_each(hits(range(100), range(200, 300)), 100, showable, n=4)
 
-    assert {*range(20, 100)} <= set(keys(found))
+    assert set(keys(found)) == {*range(20, 36), *range(200, 216)}
 
 
 def test_no_hits_give_no_candidates():
-    assert nearest_of_each([], FakeShowable(), n=4).items == []
-    assert keys(nearest_of_each(hits([], [7]), FakeShowable(), n=4)) == [7]
+    assert nearest_of_each([], 9, FakeShowable(), n=4).items == []
+    assert keys(nearest_of_each(hits([], [7]), 9, FakeShowable(), n=4)) == [7]
 
 
-@given(
-    st.lists(st.lists(st.integers(0, 60), unique=True, max_size=40), min_size=1, max_size=4),
-    st.sets(st.integers(0, 60)),
-    st.sets(st.integers(0, 60)),
-    st.integers(1, 8),
-)
-def test_each_interests_nearest_that_may_be_shown_are_among_them(rows, seen, unwanted, n):
+def test_it_says_how_many_hits_the_interest_with_the_most_seen_passed_over():
+    showable = FakeShowable(seen=named([1, 3, 99]), unwanted=named([100, 150]))
+
+    found = nearest_of_each(hits(range(100), range(100, 200)), 100, showable, n=4)
+
+    assert found.passed_over == 2
+
+
+def test_one_interest_that_has_too_few_needs_a_deeper_search():
+    showable = FakeShowable(seen=named(range(90)))
+
+    found = nearest_of_each(hits(range(100), range(200, 300)), 100, showable, n=4)
+
+    assert not found.are_all
+    assert found.passed_over == 90
+
+
+def test_an_interest_that_has_no_more_needs_none():
+    found = nearest_of_each(hits(range(100), [200, 201]), 100, FakeShowable(), n=4)
+
+    assert found.are_all
+
+
+HITS = st.lists(st.lists(st.integers(0, 60), unique=True, max_size=40), min_size=1, max_size=4)
+SOME = st.sets(st.integers(0, 60))
+
+
+@given(HITS, SOME, SOME, st.integers(1, 8))
+def test_they_are_each_interests_nearest_that_may_be_shown(rows, seen, unwanted, n):
     showable = FakeShowable(named(seen), named(unwanted))
 
-    found = nearest_of_each(hits(*rows), showable, n)
+    found = nearest_of_each(hits(*rows), 40, showable, n)
 
-    for row in rows:
-        may_be_shown = [one for one in row if one not in seen | unwanted]
-        assert set(may_be_shown[: n_wanted(n)]) <= set(keys(found))
-    assert len(set(keys(found))) == len(found.items)
-    assert not set(keys(found)) & (seen | unwanted)
+    nearest = [[one for one in row if one not in seen | unwanted][: n_wanted(n)] for row in rows]
+    assert keys(found) == list(dict.fromkeys(one for row in nearest for one in row))
+
+
+@given(HITS, SOME, SOME, st.integers(1, 8), st.integers(1, 40))
+def test_a_search_that_was_deep_enough_finds_what_the_deepest_finds(rows, seen, unwanted, n, limit):
+    showable = FakeShowable(named(seen), named(unwanted))
+    cut = hits(*(row[:limit] for row in rows))
+
+    found = nearest_of_each(cut, limit, showable, n)
+    deepest = nearest_of_each(hits(*rows), 41, showable, n)
+
+    if found.are_all:
+        assert keys(found) == keys(deepest)
+        assert found.passed_over == deepest.passed_over
+    else:
+        assert limit < n_wanted(n) + deepest.passed_over

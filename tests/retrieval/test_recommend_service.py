@@ -170,6 +170,46 @@ async def test_a_search_that_leaves_too_few_is_made_again_deeper(world, stub):
     assert len(world.index.limits) > 1
 
 
+async def test_an_interest_whose_nearest_items_have_been_seen_keeps_its_places(world, stub):
+    fill_with_much_seen(world)
+
+    feed = await recommend(stub, n=4)
+
+    assert sorted(ids(feed)) == ["x500", "x501", "y000", "y001"]
+
+
+@pytest.mark.parametrize("asked_before", [1, 30, 500])
+async def test_the_same_state_gives_the_same_feed_whatever_was_searched_before(
+    world, stub, asked_before
+):
+    fill_with_much_seen(world, n_seen=60)
+    feed = await recommend(stub, n=20)
+    await recommend(stub, n=asked_before)
+
+    again = await recommend(stub, n=20)
+
+    assert again.items == feed.items
+
+
+async def test_the_second_feed_needs_one_search_however_much_was_seen(world, stub):
+    fill_with_much_seen(world)
+    await recommend(stub)
+    n_searches = len(world.index.limits)
+
+    await recommend(stub)
+
+    assert len(world.index.limits) == n_searches + 1
+
+
+def fill_with_much_seen(world: World, n_seen: int = 500) -> None:
+    """The nearest items of one of two interests have been seen."""
+    for row in range(600):
+        world.add_item(f"x{row:03}", unit(1, 0, 0.01 * row, 0))
+        world.add_item(f"y{row:03}", unit(0, 1, 0, 0.01 * row))
+    seen = hashes(*(f"x{row:03}" for row in range(n_seen)))
+    world.add_user(state("u", 7, interests(X, Y), open_segment_hashes=seen))
+
+
 async def test_a_search_that_has_no_more_is_filled_up_with_trending(world, stub):
     world.add_item("only", X)
     world.add_item("other", Y, model="m0")
