@@ -190,12 +190,14 @@ async def _limit(shop: Shop, raw: RawMilvus, user: int) -> int:
     """Return how many hits an interest is asked for, as the server does: by how many of those of
     the last feed had been seen."""
     seen = {f"{TENANT}/{item_id(row)}" for row in shop.seen[user].tolist()}
+    hits = await raw.search(shop.users[user], DEEP, served_ef(DEEP))
+    if not any(hits):
+        raise FreshetError("Milvus found nothing; is its collection loaded?")
     passed_over = 0
-    for found in await raw.search(shop.users[user], DEEP, DEEP):
-        unseen = [place for place, key in enumerate(found) if key not in seen]
-        if len(unseen) < n_wanted(N_PLACES):
-            raise FreshetError("Milvus found too little; is its collection loaded?")
-        passed_over = max(passed_over, unseen[n_wanted(N_PLACES) - 1] + 1 - n_wanted(N_PLACES))
+    for found in hits:
+        candidates = [place for place, key in enumerate(found) if key not in seen]
+        last = [*candidates, len(found)][: n_wanted(N_PLACES)][-1]
+        passed_over = max(passed_over, sum(key in seen for key in found[:last]))
     return served_limit(first_limit(N_PLACES, passed_over))
 
 
