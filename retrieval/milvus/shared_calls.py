@@ -1,13 +1,17 @@
 """Callers who ask the same kind of question at the same time share one call.
 
-Nobody waits for company: a question goes at once while fewer than `max_calls` calls are under way.
-Those that come meanwhile gather, and the next call takes the oldest of them and all of its kind.
+A question goes at once while no call is under way. Else it waits until a call ends, or until as
+many wait as share a call that is under way; and a call takes no more than its part of all of them.
+So the callers of a busy time fall into groups of one size, and while one's call is under way,
+another's answers are made use of. Were each call to take whoever waits, all but one would share
+one, and the last would have the next for himself, at nearly the same cost.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 Kind = TypeVar("Kind", bound=Hashable)
@@ -41,6 +45,8 @@ class SharedCalls(Generic[Kind, Row, Out]):
         """
         self._call, self._max_calls, self._max_rows = call, max_calls, max_rows
         self._waiting: deque[_Question[Kind, Row, Out]] = deque()
+        self._n_away = 0
+        """Questions of the calls under way."""
         self._calls: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
 
@@ -62,17 +68,22 @@ class SharedCalls(Generic[Kind, Row, Out]):
 
     def _go_on(self) -> None:
         while self._waiting and len(self._calls) < self._max_calls:
-            batch = self._take()
+            n_waiting = len(self._waiting)
+            if n_waiting * len(self._calls) < self._n_away:
+                return
+            batch = self._take(-(-(n_waiting + self._n_away) // self._max_calls))
             if batch:
                 call = self._loop.create_task(self._run(batch))
+                self._n_away += len(batch)
                 self._calls.add(call)
-                call.add_done_callback(self._ended)
+                call.add_done_callback(partial(self._ended, len(batch)))
 
-    def _ended(self, call: asyncio.Task[None]) -> None:
+    def _ended(self, n_questions: int, call: asyncio.Task[None]) -> None:
+        self._n_away -= n_questions
         self._calls.discard(call)
         self._go_on()
 
-    def _take(self) -> list[_Question[Kind, Row, Out]]:
+    def _take(self, n_most: int) -> list[_Question[Kind, Row, Out]]:
         """Pop the oldest question and others of its kind, but for those nobody waits for."""
         batch: list[_Question[Kind, Row, Out]] = []
         left: deque[_Question[Kind, Row, Out]] = deque()
@@ -80,7 +91,7 @@ class SharedCalls(Generic[Kind, Row, Out]):
         for question in self._waiting:
             if question.answer.done():
                 continue
-            fits = n_rows + len(question.rows) <= self._max_rows
+            fits = len(batch) < n_most and n_rows + len(question.rows) <= self._max_rows
             if not batch or (question.kind == batch[0].kind and fits):
                 batch.append(question)
                 n_rows += len(question.rows)
