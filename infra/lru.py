@@ -20,7 +20,8 @@ class Lru(Generic[K, V]):
             max_size: of all entries together, in the unit of `put`: bytes, or 1 an entry.
         """
         self._max_size, self._size = max_size, 0
-        self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
+        self._entries: OrderedDict[K, V] = OrderedDict()
+        self._sizes: dict[K, int] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -37,14 +38,14 @@ class Lru(Generic[K, V]):
     def get_many(self, keys: Sequence[K]) -> list[V | None]:
         """Return the values in the order of the keys, under one lock."""
         with self._lock:
-            entries = self._entries
-            found = [entries.get(key) for key in keys]
-            for key, entry in zip(keys, found, strict=True):
-                if entry is not None:
-                    entries.move_to_end(key)
-        return [entry[0] if entry is not None else None for entry in found]
+            found = list(map(self._entries.get, keys))
+            for key, value in zip(keys, found, strict=True):
+                if value is not None:
+                    self._entries.move_to_end(key)
+        return found
 
     def put(self, key: K, value: V, size: int) -> None:
+        """Keep a value, which is not None."""
         with self._lock:
             self._put(key, value, size)
 
@@ -59,20 +60,20 @@ class Lru(Generic[K, V]):
 
     def drop(self, key: K) -> None:
         with self._lock:
-            _, size = self._entries.pop(key, (None, 0))
-            self._size -= size
+            if self._entries.pop(key, None) is not None:
+                self._size -= self._sizes.pop(key)
 
     def _get(self, key: K) -> V | None:
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        self._entries.move_to_end(key)
-        return entry[0]
+        value = self._entries.get(key)
+        if value is not None:
+            self._entries.move_to_end(key)
+        return value
 
     def _put(self, key: K, value: V, size: int) -> None:
-        _, old_size = self._entries.pop(key, (None, 0))
-        self._entries[key] = (value, size)
-        self._size += size - old_size
+        self._entries[key] = value
+        self._entries.move_to_end(key)
+        self._size += size - self._sizes.get(key, 0)
+        self._sizes[key] = size
         while self._size > self._max_size and len(self._entries) > 1:
-            _, (_, freed) = self._entries.popitem(last=False)
-            self._size -= freed
+            oldest, _ = self._entries.popitem(last=False)
+            self._size -= self._sizes.pop(oldest)

@@ -41,6 +41,9 @@ def checked_id(value: str, field: str) -> str:
 
 def compose_key(*parts: str) -> bytes:
     """Join the parts of a record key with "/", escaping "/" inside them."""
+    text = "/".join(parts)
+    if "%" not in text and text.count("/") == len(parts) - 1:  # nearly all: nothing to escape
+        return text.encode()
     return "/".join(part.replace("%", "%25").replace("/", "%2F") for part in parts).encode()
 
 

@@ -61,7 +61,8 @@ class TenantAttributes:
 
     def kinds(self, name: str) -> frozenset[Kind]:
         """Return the kinds that items carry under this name; none for an unknown one."""
-        return frozenset(_counts(self._store.get(ATTRIBUTES, self._prefix + name.encode())))
+        raw = self._store.get(ATTRIBUTES, self._prefix + name.encode())
+        return frozenset(map(Kind, json.loads(raw or b"{}")))
 
     def names(self) -> dict[str, frozenset[Kind]]:
         """Return all names with their kinds, in the order of the names' bytes."""

@@ -13,10 +13,10 @@ from retrieval.catalogue import CatalogueItem
 from retrieval.milvus.wire import Hits
 from retrieval.showable import Showable
 
-EXTRA = 12
+EXTRA = 6
 """Candidates of each interest beyond the places of the feed: an interest that gets all places can
 still choose for variety."""
-MARGIN = 6
+MARGIN = 3
 """Unseen items of each interest that are looked at beyond those, in case some are not wanted."""
 
 

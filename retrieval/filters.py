@@ -23,9 +23,10 @@ a tree of depth d with n leaves about d + log2 n deep.
 import heapq
 import json
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from itertools import count
 from typing import Literal, Protocol, TypeAlias
 
@@ -147,8 +148,10 @@ _OPERATORS: dict[Op, Callable[[Value, Value], bool]] = {
 }
 
 
+@lru_cache(maxsize=256)
 def render(node: Filter) -> str:
-    """Return the filter as a Milvus 2.3 boolean expression."""
+    """Return the filter as a Milvus 2.3 boolean expression. A site asks with few filters, again and
+    again."""
     return _rendered(node)[1]
 
 
@@ -187,8 +190,9 @@ def _joined(parts: Sequence[Filter], word: str) -> tuple[int, str]:
     return depth, text
 
 
+@lru_cache(maxsize=256)
 def predicate(node: Filter) -> Predicate:
-    """Return the filter as a function, made once a request: it looks at hundreds of items."""
+    """Return the filter as a function."""
     match node:
         case TenantIs(tenant):
             return lambda item: item.tenant == tenant
@@ -208,9 +212,18 @@ def predicate(node: Filter) -> Predicate:
             is_part = predicate(part)
             return lambda item: not is_part(item)
         case And(parts):
-            return _conjunction([predicate(part) for part in parts])
+            return _conjunction([predicate(part) for part in _flat(parts)])
         case Or(parts):
             return _disjunction([predicate(part) for part in parts])
+
+
+def _flat(parts: Iterable[Filter]) -> Iterator[Filter]:
+    """Give the parts of a conjunction, those of conjunctions within it instead of them."""
+    for part in parts:
+        if isinstance(part, And):
+            yield from _flat(part.parts)
+        else:
+            yield part
 
 
 def _comparison(field: Attribute | Column, op: Op, value: Value) -> Predicate:

@@ -84,4 +84,5 @@ class PageTokens:
 
 
 def _hashes(tenant: str, item_ids: Iterable[str]) -> frozenset[int]:
-    return frozenset(short_item_hash(checked_tenant(tenant), item_id) for item_id in item_ids)
+    tenant = checked_tenant(tenant)
+    return frozenset([short_item_hash(tenant, item_id) for item_id in item_ids])

@@ -7,6 +7,7 @@ state alone: how deep the first search went makes it slower, not different.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -141,12 +142,10 @@ class PersonalFeeds:
         n_enough, n_most = PER_NEW_PLACE * n_places, MOST_PER_NEW_PLACE * n_places
         version = basis.interests.model_version
         keys = self._new_items.nearest(query.tenant, version, basis.matrix, n_most)
-        found: list[CatalogueItem] = []
-        n_together = 2 * n_enough
-        for first in range(0, len(keys), n_together):
-            found += showable.keep(keys[first : first + n_together])
-            if len(found) >= n_enough:
-                break
+        n_first = 2 * n_enough
+        found = showable.keep(keys[:n_first])
+        if len(found) < n_enough:
+            found += showable.keep(keys[n_first:])
         return found
 
     def _merged(
@@ -159,9 +158,8 @@ class PersonalFeeds:
     ) -> list[ScoredItem]:
         version, dim = basis.interests.model_version, basis.matrix.shape[1]
         new_keys = {item.key for item in new}
-        candidates = [item for item in found if item.key not in new_keys]
-        candidates = [*candidates, *new]
-        candidates = [item for item in candidates if len(item.vectors.get(version, ())) == dim]
+        by_key = {item.key: item for item in chain(found, new)}
+        candidates = [item for item in by_key.values() if len(item.vectors.get(version, ())) == dim]
         if not candidates:
             return []
         flat = np.concatenate([item.vectors[version] for item in candidates])

@@ -28,18 +28,12 @@ from retrieval.milvus.client import (
     translated,
 )
 from retrieval.milvus.shared_calls import SharedCalls
-from retrieval.milvus.wire import (
-    EF_PER_HIT,
-    EVENTUALLY,
-    LEAST_EF,
-    STRONG,
-    Hits,
-    hits_of,
-    search_request,
-)
+from retrieval.milvus.wire import EVENTUALLY, STRONG, Hits, hits_of, search_request
 
 MAX_LIMIT = 4096
 """Hits of one search; Milvus allows 16,384, at a cost that no feed is worth."""
+LEAST_LIMIT = 64
+"""With the least ef, fewer hits cost hardly less."""
 MAX_QUERIES = 128
 """Of a shared call."""
 MAX_CALLS = 2
@@ -209,6 +203,6 @@ def _check_length(queries: Floats, collection: Collection) -> None:
 
 def served_limit(limit: int) -> int:
     """Return how many hits are asked for instead, so that more searches may share a call: of every
-    power of two, four numbers are left, and one of all whose ef is the least."""
+    power of two, four numbers are left, and none below LEAST_LIMIT."""
     step = max(16, 1 << max(0, limit.bit_length() - 3))
-    return min(MAX_LIMIT, max(LEAST_EF // EF_PER_HIT, -(-limit // step) * step))
+    return min(MAX_LIMIT, max(LEAST_LIMIT, -(-limit // step) * step))

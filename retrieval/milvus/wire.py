@@ -15,7 +15,7 @@ from pymilvus.grpc_gen import common_pb2, milvus_pb2
 from protos.vectors import Floats
 
 EVENTUALLY, STRONG = "Eventually", "Strong"
-EF_PER_HIT, LEAST_EF, MOST_EF = 8, 640, 4096
+LEAST_EF, MOST_EF = 640, 4096
 
 _AS_OF = {EVENTUALLY: 1, STRONG: 0}
 """Milvus takes 1 for "whatever is there", and 0 for "all that was written before"."""
@@ -65,7 +65,7 @@ def served_ef(limit: int) -> int:
     """Return how many candidates HNSW looks at: eight times the limit finds 98 to 99% of what there
     is under any filter, twice the limit 95 to 97% (docs/benchmarks.md). With few, an interest whose
     neighbourhood is filtered out finds nothing at all."""
-    return max(LEAST_EF, limit, min(MOST_EF, EF_PER_HIT * limit))
+    return max(LEAST_EF, limit, min(MOST_EF, 8 * limit))
 
 
 def hits_of(answer: milvus_pb2.SearchResults) -> list[Hits]:
