@@ -52,6 +52,11 @@ INDEXES = (
         ({"ef": 320}, {"ef": 640}, {"ef": 1280}),
     ),
     Index(
+        "HNSW_32_600",
+        {"index_type": "HNSW", "params": {"M": 32, "efConstruction": 600}},
+        ({"ef": 320}, {"ef": 640}, {"ef": 1280}),
+    ),
+    Index(
         "IVF_FLAT",
         {"index_type": "IVF_FLAT", "params": {"nlist": 512}},
         ({"nprobe": 64}, {"nprobe": 128}),

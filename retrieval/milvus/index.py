@@ -33,7 +33,7 @@ from retrieval.milvus.wire import EVENTUALLY, STRONG, Hits, hits_of, search_requ
 MAX_LIMIT = 4096
 """Hits of one search; Milvus allows 16,384, at a cost that no feed is worth."""
 LEAST_LIMIT = 64
-"""With the least ef, fewer hits cost hardly less."""
+"""What most feeds need; so that small ones share their calls."""
 MAX_QUERIES = 128
 """Of a shared call."""
 MAX_CALLS = 2

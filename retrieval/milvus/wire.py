@@ -15,7 +15,7 @@ from pymilvus.grpc_gen import common_pb2, milvus_pb2
 from protos.vectors import Floats
 
 EVENTUALLY, STRONG = "Eventually", "Strong"
-LEAST_EF, MOST_EF = 640, 4096
+MOST_EF = 4096
 
 _AS_OF = {EVENTUALLY: 1, STRONG: 0}
 """Milvus takes 1 for "whatever is there", and 0 for "all that was written before"."""
@@ -62,10 +62,9 @@ def search_request(
 
 
 def served_ef(limit: int) -> int:
-    """Return how many candidates HNSW looks at: eight times the limit finds 98 to 99% of what there
-    is under any filter, twice the limit 95 to 97% (docs/benchmarks.md). With few, an interest whose
-    neighbourhood is filtered out finds nothing at all."""
-    return max(LEAST_EF, limit, min(MOST_EF, 8 * limit))
+    """Return how many candidates HNSW looks at: eight times the limit finds 99% of what there is
+    under any filter, five times 98% (docs/benchmarks.md)."""
+    return max(limit, min(MOST_EF, 8 * limit))
 
 
 def hits_of(answer: milvus_pb2.SearchResults) -> list[Hits]:

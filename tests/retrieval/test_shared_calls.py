@@ -21,6 +21,23 @@ class Oracle:
         return [f"{kind}{row}" for row in rows]
 
 
+class Doors:
+    """Answers each call when the test opens its door."""
+
+    def __init__(self):
+        self.sizes, self.doors = [], []
+
+    async def __call__(self, kind, rows):
+        self.sizes.append(len(rows))
+        self.doors.append(door := asyncio.Event())
+        await door.wait()
+        return rows
+
+    async def open(self, place):
+        self.doors[place].set()
+        await asyncio.sleep(0.01)
+
+
 @pytest.fixture
 async def oracle():
     return Oracle()
@@ -29,6 +46,18 @@ async def oracle():
 @pytest.fixture
 async def shared(oracle):
     made = SharedCalls(oracle, max_calls=1, max_rows=6)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def doors():
+    return Doors()
+
+
+@pytest.fixture
+async def halves(doors):
+    made = SharedCalls(doors, max_calls=2, max_rows=100)
     yield made
     await made.close()
 
@@ -80,6 +109,36 @@ async def test_calls_under_way_are_bounded(oracle):
     await asyncio.gather(*tasks)
     assert oracle.calls[2:] == [("c", [3, 4])]
     await shared.close()
+
+
+async def test_a_call_takes_its_part_of_all_who_ask(doors, halves):
+    tasks = await ask(halves, *[("a", [one]) for one in range(16)])
+    assert doors.sizes == [1, 1]
+
+    await doors.open(0)
+    assert doors.sizes == [1, 1, 8]
+    tasks += await ask(halves, ("a", [16]))
+    await doors.open(1)
+
+    assert doors.sizes == [1, 1, 8]
+    tasks += await ask(halves, ("a", [17]))
+    assert doors.sizes == [1, 1, 8, 8]
+    await doors.open(2)
+    await doors.open(3)
+    assert await asyncio.gather(*tasks) == [[one] for one in range(18)]
+
+
+async def test_who_waits_for_company_goes_when_the_call_under_way_ends(doors, halves):
+    tasks = await ask(halves, *[("a", [one]) for one in range(8)])
+    await doors.open(0)
+    await doors.open(1)
+    assert doors.sizes == [1, 1, 4]
+
+    await doors.open(2)
+
+    assert doors.sizes == [1, 1, 4, 2]
+    await doors.open(3)
+    assert await asyncio.gather(*tasks) == [[one] for one in range(8)]
 
 
 async def test_who_gives_up_is_left_out_of_the_next_call_and_harms_none_who_share(shared, oracle):
