@@ -1,10 +1,10 @@
 """Callers who ask the same kind of question at the same time share one call.
 
 While no call is under way, a question goes at once. Else it waits until none is, or until as many
-wait as share a call that is; then a call takes no more than its part of all who ask. So the callers
-of a busy time fall into groups of one size, and while one group's call is under way, another's
-answers are made use of. Were each call to take whoever waits at once, all but one would share one
-call, and the last would have the next for himself, at nearly the same cost.
+wait as share a call that is. A call takes no more than its part of all who ask, unless they are
+few. So the callers of a busy time fall into groups of one size, and while one group's call is under
+way, another's answers are made use of. Were each call to take whoever waits at once, all but one
+would share one call, and the last would have the next for himself, at nearly the same cost.
 """
 
 import asyncio
@@ -13,6 +13,9 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
+
+FEW = 4
+"""Questions that are not worth two calls."""
 
 Kind = TypeVar("Kind", bound=Hashable)
 Row = TypeVar("Row")
@@ -68,12 +71,11 @@ class SharedCalls(Generic[Kind, Row, Out]):
 
     def _go_on(self) -> None:
         while self._waiting and len(self._calls) < self._max_calls:
-            n_most = n_waiting = len(self._waiting)
-            if self._calls:
-                if n_waiting * len(self._calls) < self._n_away:
-                    return
-                n_most = -(-(n_waiting + self._n_away) // self._max_calls)
-            batch = self._take(n_most)
+            n_waiting = len(self._waiting)
+            if n_waiting * len(self._calls) < self._n_away:
+                return
+            part = -(-(n_waiting + self._n_away) // self._max_calls)
+            batch = self._take(max(FEW, part))
             if batch:
                 call = self._loop.create_task(self._run(batch))
                 self._n_away += len(batch)
