@@ -16,7 +16,7 @@ from retrieval.filters import Filter, render
 from retrieval.milvus.client import collection_name
 
 POLL_S = 0.5
-BUILD_TIMEOUT_S = 1_500.0
+BUILD_TIMEOUT_S = 3_000.0
 
 
 @dataclass(frozen=True, slots=True)
